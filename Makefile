@@ -1,0 +1,81 @@
+# One word per job. `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
+
+# When set, a test that needs a real engine fails where it would be skipped.
+export RUNSTREAM_REQUIRE_ENGINES
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test lint format proto proto-check proto-release bench clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
+
+venv: .venv/dev.stamp ## make or bring up to date .venv with everything for development
+
+demo: .venv/demo.stamp ## one server, one sweep, the best alpha; installs only what that needs
+	$(BIN)/python examples/demo.py
+
+test: .venv/dev.stamp tests/compat/node/node_modules ## all tests; ARGS="-k spool" goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/dev.stamp ## style, types and the layers of the packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/dev.stamp ## rewrite Python and proto files in the project's style
+	$(BIN)/ruff check --fix-only --select I .
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w proto
+
+proto: .venv/dev.stamp ## generate sdk/runstream/{v1,internal} from proto/
+	$(BIN)/python proto/generate.py
+
+proto-check: .venv/dev.stamp ## the generated code is current; proto style; nothing released breaks
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/buf lint proto
+	$(BIN)/buf format -d --exit-code proto
+	@if [ -e proto/released.binpb ]; then \
+	  set -x; $(BIN)/buf breaking proto --against proto/released.binpb; \
+	else echo "no release yet: no buf breaking"; fi
+
+proto-release: proto-check ## with a release: make today's proto the one that must not break
+	$(BIN)/buf build proto -o proto/released.binpb
+
+bench: .venv/dev.stamp ## run the benchmarks; ARGS="log_call" picks some
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove the environment and everything that was built
+	rm -rf .venv .cache .demo dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf tests/compat/node/node_modules
+	find sdk store ingest query server tests benchmarks examples proto -name __pycache__ -prune -exec rm -rf {} + \
+	  2>/dev/null || true
+
+# uv inside the environment: a plain interpreter with venv is all that has to be there, and the
+# install takes seconds.
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  "runstream needs Python 3.11 or newer; %s is %d.%d. Choose one with: make PYTHON=python3.12 ..." \
+	  % (sys.executable, *sys.version_info[:2]))'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+.venv/demo.stamp: pyproject.toml | $(BIN)/uv
+	$(UV) pip install -e '.[server,examples]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml | $(BIN)/uv
+	$(UV) pip install -e '.[dev]'
+	@touch $@ .venv/demo.stamp
+
+# gRPC's JavaScript client, for the test that another language can read and write.
+tests/compat/node/node_modules: tests/compat/node/package-lock.json
+	@if command -v npm >/dev/null; then set -x; npm ci --ignore-scripts --prefix tests/compat/node && touch $@; \
+	elif [ -n "$$RUNSTREAM_REQUIRE_ENGINES" ]; then echo "npm is needed, and not there" >&2; exit 1; \
+	else echo "no npm: the Node tests will be skipped"; fi
