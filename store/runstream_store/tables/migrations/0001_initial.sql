@@ -1,5 +1,7 @@
+-- Inserts are synced: the log is trimmed behind the tables, and what it kept safe must stay safe.
+
 -- Elements. The sorting key is the identity: a repeat of a row is the same row.
-CREATE TABLE points
+CREATE TABLE IF NOT EXISTS points
 (
     workspace LowCardinality(String),
     run LowCardinality(String),
@@ -23,10 +25,11 @@ CREATE TABLE points
     logged_time DateTime64(9, 'UTC') CODEC(DoubleDelta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (workspace, run, metric, column, step, writer, seq, idx);
+ORDER BY (workspace, run, metric, column, step, writer, seq, idx)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Newest description of each series that has one.
-CREATE TABLE series
+CREATE TABLE IF NOT EXISTS series
 (
     workspace LowCardinality(String),
     run LowCardinality(String),
@@ -36,10 +39,11 @@ CREATE TABLE series
     version DateTime64(9, 'UTC')
 )
 ENGINE = ReplacingMergeTree(version)
-ORDER BY (workspace, run, metric, column);
+ORDER BY (workspace, run, metric, column)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Lifecycle. State is computed from these rows when read.
-CREATE TABLE run_events
+CREATE TABLE IF NOT EXISTS run_events
 (
     workspace LowCardinality(String),
     run String,
@@ -70,10 +74,11 @@ CREATE TABLE run_events
     precedence UInt64
 )
 ENGINE = ReplacingMergeTree(precedence)
-ORDER BY (workspace, run, kind, writer, seq);
+ORDER BY (workspace, run, kind, writer, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Every setting of an attribute. The greatest (version, writer, seq) of a key wins.
-CREATE TABLE attributes
+CREATE TABLE IF NOT EXISTS attributes
 (
     workspace LowCardinality(String),
     run String,
@@ -90,10 +95,11 @@ CREATE TABLE attributes
     precedence UInt64
 )
 ENGINE = ReplacingMergeTree(precedence)
-ORDER BY (workspace, run, kind, key, writer, seq);
+ORDER BY (workspace, run, kind, key, writer, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Records that were accepted into the log and could not be stored; a row for each run concerned ('' when it can't be told).
-CREATE TABLE dead_letters
+CREATE TABLE IF NOT EXISTS dead_letters
 (
     topic LowCardinality(String),
     partition UInt32,
@@ -112,10 +118,11 @@ CREATE TABLE dead_letters
     received_time DateTime64(9, 'UTC')
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (topic, partition, epoch, offset, workspace, run);
+ORDER BY (topic, partition, epoch, offset, workspace, run)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Offset of the last log record of which everything is in the tables.
-CREATE TABLE applied
+CREATE TABLE IF NOT EXISTS applied
 (
     consumer LowCardinality(String),
     topic LowCardinality(String),
@@ -126,4 +133,5 @@ CREATE TABLE applied
     check UInt32
 )
 ENGINE = ReplacingMergeTree(offset)
-ORDER BY (consumer, topic, partition, epoch);
+ORDER BY (consumer, topic, partition, epoch)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;

@@ -1,0 +1,1 @@
+"""Event log, tables, objects and hot state behind small interfaces."""

@@ -1,0 +1,44 @@
+"""What makes two rows the same row.
+
+Everything that is logged is named where it is logged, so storing it twice is storing it once. Each table is
+sorted by the identity of its rows; of rows with one identity the one with the greatest version stays.
+Comparisons (a sync twice, a replay,
+`verify`) go by identity, never by counts.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Identity(NamedTuple):
+    """Of one element, as in `points`; cells of one table row share everything but the column."""
+
+    workspace: str
+    run: str
+    metric: str
+    column: str
+    step: int
+    writer: bytes
+    seq: int
+    idx: int
+
+
+KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "points": Identity._fields,
+    "series": ("workspace", "run", "metric", "column"),
+    "run_events": ("workspace", "run", "kind", "writer", "seq"),
+    "attributes": ("workspace", "run", "kind", "key", "writer", "seq"),
+    "dead_letters": ("topic", "partition", "epoch", "offset", "workspace", "run"),
+    "applied": ("consumer", "topic", "partition", "epoch"),
+}
+"""Columns of each table that are the identity of a row: its sorting key."""
+
+VERSIONS: Final[dict[str, str]] = {
+    "series": "version",
+    "run_events": "precedence",
+    "attributes": "precedence",
+    "applied": "offset",
+}
+"""Column whose greatest value decides which row of an identity stays. Of the other tables' rows all are
+equal."""

@@ -1,0 +1,36 @@
+"""The event log: ordered, durable records between ingest and the writers."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from runstream_store.errors import ConfigError
+from runstream_store.log.protocol import (
+    Capabilities,
+    Consumer,
+    EventLog,
+    Lost,
+    NewRecord,
+    Start,
+    StoredRecord,
+)
+
+__all__ = ["Capabilities", "Consumer", "EventLog", "Lost", "NewRecord", "Start", "StoredRecord", "open_log"]
+
+
+async def open_log(url: str) -> EventLog:
+    """Opens the event log at an address, which chooses the engine.
+
+    `sqlite:///<absolute path>`
+        A file, made when missing. One process at a time.
+
+    :raises ConfigError: there is no such engine.
+    :raises LogLocked: another process has the file open.
+    :raises LogCorrupt: the file is no event log.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        from runstream_store.log.sqlite import SqliteLog
+
+        return await SqliteLog.open(url)
+    raise ConfigError(f"no event log for {url!r}: expected sqlite:///<path>")

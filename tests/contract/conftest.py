@@ -1,0 +1,97 @@
+"""Every engine of the store, so that one suite holds for all of them.
+
+`@pytest.mark.needs("ability")` marks a test of what not all engines can do: where it is missing the test must
+fail, and the engine says why it is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from runstream_store.hot import HotState, open_hot
+from runstream_store.log import EventLog
+from runstream_store.tables import Tables
+from runstream_store.tables.clickhouse import ClickHouseTables
+from tests.contract.engines import LOGS, TABLES, LogEngine, TablesEngine, chdb, clickhouse
+
+START_NS = 1_700_000_000_000_000_000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(ability): of the engine; where it is missing the test must fail"
+    )
+
+
+def _expect(request: pytest.FixtureRequest, missing: Mapping[str, str]) -> None:
+    for mark in request.node.iter_markers("needs"):
+        reason = missing.get(mark.args[0])
+        if reason is not None:
+            request.applymarker(pytest.mark.xfail(reason=f"{mark.args[0]}: {reason}", strict=True))
+
+
+@pytest.fixture(params=LOGS)
+def log_engine(request: pytest.FixtureRequest, tmp_path: Path) -> LogEngine:
+    engine = LOGS[request.param](tmp_path)
+    _expect(request, engine.missing)
+    return engine
+
+
+@pytest.fixture
+async def log(log_engine: LogEngine) -> AsyncIterator[EventLog]:
+    async with log_engine.open() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a ClickHouse server: a real one if the environment names it, else chDB behind the same
+    interface."""
+    if real := os.environ.get("RUNSTREAM_TEST_CLICKHOUSE_URL"):
+        yield real
+        return
+    folder = tmp_path_factory.mktemp("clickhouse") / "data"
+    script = Path(__file__).with_name("clickhouse_server.py")
+    process = subprocess.Popen([sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        assert port, "the server did not start; its error output is above"
+        yield f"clickhouse://127.0.0.1:{port}"
+        process.kill()
+
+
+@pytest.fixture(params=TABLES)
+async def tables_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TablesEngine]:
+    if request.param == "chdb":
+        engine = chdb(tmp_path)
+    else:
+        engine = clickhouse(request.getfixturevalue("clickhouse_server"))
+    _expect(request, engine.missing)
+    yield engine
+    if request.param == "clickhouse":
+        async with engine.open(migrated=False) as tables:
+            database = engine.url.rpartition("/")[2]
+            assert isinstance(tables, ClickHouseTables)
+            await tables._writer.run(lambda client: client.command(f"DROP DATABASE {database}"))
+
+
+@pytest.fixture
+async def tables(tables_engine: TablesEngine) -> AsyncIterator[Tables]:
+    async with tables_engine.open() as opened:
+        yield opened
+
+
+@pytest.fixture(params=["memory://"])
+async def hot(request: pytest.FixtureRequest) -> AsyncIterator[HotState]:
+    state = await open_hot(request.param, now_ns=START_NS)
+    try:
+        yield state
+    finally:
+        await state.close()

@@ -1,0 +1,79 @@
+"""Where the suites find each engine of the store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runstream_store.log import EventLog, open_log
+from runstream_store.tables import Tables, open_tables
+
+
+@dataclass(frozen=True)
+class LogEngine:
+    """A place for an event log. Opening it again is a restart."""
+
+    url: str
+    recreate: Callable[[], Awaitable[None]]
+    """Makes all topics anew, while the log is closed."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Abilities that the engine lacks, and why that is all right."""
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[EventLog]:
+        log = await open_log(self.url)
+        try:
+            yield log
+        finally:
+            await log.close()
+
+
+@dataclass(frozen=True)
+class TablesEngine:
+    """A place for tables. Opening it again is a restart."""
+
+    url: str
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @contextlib.asynccontextmanager
+    async def open(self, *, migrated: bool = True) -> AsyncIterator[Tables]:
+        tables = await open_tables(self.url)
+        try:
+            if migrated:
+                await tables.migrate()
+            yield tables
+        finally:
+            await tables.close()
+
+
+def sqlite(folder: Path) -> LogEngine:
+    async def recreate() -> None:
+        shutil.rmtree(folder / "log")
+
+    return LogEngine(
+        url=f"sqlite://{folder}/log/log.sqlite",
+        recreate=recreate,
+        missing={
+            "partitions": "one process reads it, and one partition is enough for that",
+            "many_processes": "the file belongs to one process",
+        },
+    )
+
+
+def chdb(folder: Path) -> TablesEngine:
+    return TablesEngine(
+        url=f"chdb://{folder}/tables", missing={"many_processes": "the folder belongs to one process"}
+    )
+
+
+def clickhouse(server: str) -> TablesEngine:
+    """A database of its own on a server."""
+    return TablesEngine(url=f"{server.rstrip('/')}/test_{os.urandom(8).hex()}")
+
+
+LOGS = {"sqlite": sqlite}
+TABLES = ["chdb", "clickhouse"]

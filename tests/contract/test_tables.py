@@ -1,0 +1,379 @@
+"""What all tables must do."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from runstream_store.errors import (
+    ClosedError,
+    MigrationError,
+    QueryError,
+    QueryTimeout,
+    QueryTooLarge,
+    RowsRefused,
+    TablesLocked,
+)
+from runstream_store.identity import KEYS, VERSIONS
+from runstream_store.tables import Tables, open_tables
+from runstream_store.tables.schema import NO_STEP, SCHEMAS
+from tests.contract.engines import TablesEngine
+from tests.contract.processes import acknowledged, victim
+from tests.contract.rows import START_NS, WRITER, Row, expected, ordered, plain, points, table
+
+LONG = "SELECT count() AS n FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
+"""Takes hours."""
+
+TEXTS = ["", "a", "b ", "ünï", "\0", "a\0b", "😀 \N{COMBINING ACUTE ACCENT}", "'\"\\\n\t{x:Int8}%s"]
+TIMES = [0, START_NS, START_NS + 1, 4_102_444_800_123_456_789]
+IDS = [bytes(16), WRITER, b"\xff" * 16, b"abc" + bytes(13)]
+
+
+def random_row(name: str, chance: random.Random) -> Row:
+    """A row of any table, of few identities so that many repeat. What is not identity or version follows from
+    both."""
+    row: Row = {}
+    for field in SCHEMAS[name]:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string(kind):
+            row[field.name] = chance.choice(TEXTS)
+        elif pa.types.is_timestamp(kind):
+            row[field.name] = chance.choice(TIMES)
+        elif pa.types.is_fixed_size_binary(kind):
+            row[field.name] = chance.choice(IDS)
+        elif pa.types.is_binary(kind):
+            row[field.name] = chance.choice([b"", b"\xff\xfe\0", b"text"])
+        elif pa.types.is_floating(kind):
+            row[field.name] = chance.choice([0.0, -0.0, 1.5, math.nan, math.inf, -math.inf, 5e-324, 1.7e308])
+        else:
+            low = 0 if pa.types.is_unsigned_integer(kind) else -(2 ** (kind.bit_width - 1))
+            high = low + 2**kind.bit_width - 1
+            row[field.name] = chance.choice([low, high, 0, 1])
+    return row
+
+
+def repeated_rows(name: str, seed: int) -> list[Row]:
+    """Rows of which identities repeat: with the same content, or with another version."""
+    chance = random.Random(seed)
+    rows: list[Row] = []
+    by_version: dict[tuple[Any, ...], Row] = {}
+    for _ in range(120):
+        row = random_row(name, chance)
+        key = tuple(row[part] for part in (*KEYS[name], VERSIONS.get(name, KEYS[name][0])))
+        rows.append(by_version.setdefault(key, row))
+    return rows
+
+
+async def final(tables: Tables, name: str) -> list[Row]:
+    columns = ", ".join(f"`{field.name}`" for field in SCHEMAS[name])
+    found = plain(await tables.query(f"SELECT {columns} FROM {name} FINAL"))
+    return sorted(found, key=lambda row: ordered(name, row))
+
+
+async def count(tables: Tables, what: str = "points FINAL") -> int:
+    found = await tables.query(f"SELECT count() AS n FROM {what}")
+    return int(found.column("n")[0].as_py())
+
+
+class TestRows:
+    @pytest.mark.parametrize("name", SCHEMAS)
+    async def test_rows_come_back_as_they_were(self, tables: Tables, name: str) -> None:
+        rows = repeated_rows(name, 1)
+        await tables.insert(name, table(name, rows))
+        assert await final(tables, name) == expected(name, rows)
+
+    @pytest.mark.parametrize("name", SCHEMAS)
+    async def test_whatever_is_repeated_is_stored_once(self, tables: Tables, name: str) -> None:
+        """In another grouping, another order, other encodings, before and after merges."""
+        rows = repeated_rows(name, 2)
+        block = table(name, rows)
+        await tables.insert(name, block)
+        await tables.insert(name, block)
+        chance = random.Random(3)
+        for _ in range(3):
+            shuffled = chance.sample(rows, len(rows))
+            cuts = sorted(chance.sample(range(len(rows)), 5))
+            for first, after in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+                await tables.insert(name, plain_text(table(name, shuffled[first:after])))
+        assert await final(tables, name) == expected(name, rows)
+
+    async def test_values_keep_their_bits(self, tables: Tables) -> None:
+        special = [math.nan, math.inf, -math.inf, -0.0, 0.0, 5e-324, 2.0**53 + 1, 1e308, 0.1]
+        rows = plain(points(0, len(special)))
+        for row, value in zip(rows, special, strict=True):
+            row["value"] = value
+        for row, step in zip(rows, [NO_STEP, -(2**63) + 1, -1, 0, 1, 2**63 - 1], strict=False):
+            row["step"] = step
+        rows[-1]["seq"], rows[-1]["idx"] = 2**64 - 1, 2**32 - 1
+        await tables.insert_points(table("points", rows))
+        assert await final(tables, "points") == expected("points", rows)
+
+    async def test_any_text(self, tables: Tables) -> None:
+        chance = random.Random(4)
+        texts = [
+            "".join(chr(chance.randrange(0xD800)) for _ in range(chance.randrange(40))) for _ in range(200)
+        ]
+        texts += ["😀" * 50_000, "\0", "\ufeff", "\u2028", "{{a}}", " x "]
+        rows = plain(points(0, len(texts)))
+        for row, text in zip(rows, texts, strict=True):
+            row["value"], row["text"], row["metric"] = 0.0, text, text[:1000]
+        await tables.insert_points(table("points", rows))
+        assert await final(tables, "points") == expected("points", rows)
+
+    async def test_inserted_rows_are_seen_at_once_by_every_reader(self, tables: Tables) -> None:
+        for number in range(5):
+            await tables.insert_points(points(number * 100, 100))
+            seen = await asyncio.gather(*(count(tables) for _ in range(6)))
+            assert seen == [100 * (number + 1)] * 6
+
+    async def test_concurrent_inserts(self, tables: Tables) -> None:
+        await asyncio.gather(*(tables.insert_points(points(number * 50, 100)) for number in range(20)))
+        assert await count(tables) == 20 * 50 + 50
+
+    async def test_an_empty_block_is_nothing(self, tables: Tables) -> None:
+        await tables.insert_points(points(0, 0))
+        assert await count(tables) == 0
+
+    async def test_a_large_block_in_pieces(self, tables: Tables) -> None:
+        whole = pa.concat_tables([points(number * 30_000, 30_000) for number in range(10)])
+        await tables.insert_points(whole)
+        assert await count(tables) == 300_000
+        assert await count(tables, "(SELECT DISTINCT seq FROM points)") == 300_000
+
+
+class TestRefusing:
+    @pytest.mark.parametrize(
+        "block",
+        [
+            points(0, 3).drop_columns("value"),
+            points(0, 3).append_column("more", pa.array([1, 2, 3])),
+            points(0, 3).set_column(9, "value", pa.array([1, 2, 3])),
+            points(0, 3).set_column(9, "value", pa.array([1.0, None, 3.0])),
+            points(0, 3).set_column(5, "writer", pa.array([b"short"] * 3)),
+        ],
+    )
+    async def test_a_block_that_does_not_fit(self, tables: Tables, block: pa.Table) -> None:
+        with pytest.raises(RowsRefused):
+            await tables.insert_points(block)
+        assert await count(tables) == 0
+
+    async def test_an_unknown_table(self, tables: Tables) -> None:
+        with pytest.raises(RowsRefused):
+            await tables.insert("nothing", points(0, 1))
+
+
+class TestQueries:
+    async def test_values_are_bound(self, tables: Tables) -> None:
+        await tables.insert_points(points(0, 10))
+        for text in [*TEXTS, "x' OR '1'='1", "{other:String}", "é" * 1000]:
+            found = await tables.query(
+                "SELECT {text:String} AS text, {many:Array(String)} AS many, {number:UInt64} AS number,"
+                " {wide:Int64} AS wide, {id:FixedString(16)} AS id, {value:Float64} AS value",
+                {
+                    "text": text,
+                    "many": [text, "b"],
+                    "number": 2**64 - 1,
+                    "wide": -(2**63),
+                    "id": WRITER,
+                    "value": 0.1,
+                },
+            )
+            assert found.to_pylist() == [
+                {
+                    "text": text,
+                    "many": [text, "b"],
+                    "number": 2**64 - 1,
+                    "wide": -(2**63),
+                    "id": WRITER,
+                    "value": 0.1,
+                }
+            ]
+
+    async def test_a_value_as_filter(self, tables: Tables) -> None:
+        await tables.insert_points(points(0, 10))
+        sql = "SELECT seq FROM points WHERE run = {run:String} AND seq IN {seqs:Array(UInt64)} ORDER BY seq"
+        found = await tables.query(sql, {"run": "run", "seqs": [3, 5, 1000]})
+        assert found.column("seq").to_pylist() == [3, 5]
+        none = await tables.query(sql, {"run": "another", "seqs": [3]})
+        assert (none.num_rows, none.column_names) == (0, ["seq"])
+
+    async def test_values_and_placeholders_must_match(self, tables: Tables) -> None:
+        for params in ({}, {"a": 1, "b": 2}, {"b": 1}):
+            with pytest.raises(QueryError):
+                await tables.query("SELECT {a:UInt8} AS a", params)
+
+    async def test_names_of_many_blocks(self, tables: Tables) -> None:
+        """Each block brings a dictionary of its own."""
+        for number in range(5):
+            metrics = [points(10 * metric, 10, metric=f"m{number}-{metric}") for metric in range(300)]
+            await tables.insert_points(
+                pa.concat_tables(metrics, promote_options="default").unify_dictionaries()
+            )
+        found = await tables.query("SELECT metric, count() AS n FROM points FINAL GROUP BY metric")
+        assert set(found.column("n").to_pylist()) == {10}
+        names = {f"m{number}-{metric}" for number in range(5) for metric in range(300)}
+        assert set(found.column("metric").to_pylist()) == names
+        rows = await tables.query("SELECT metric, seq FROM points")
+        counts = pc.value_counts(rows.column("metric").cast(pa.string()))
+        assert {one["values"].as_py(): one["counts"].as_py() for one in counts} == dict.fromkeys(names, 10)
+
+    async def test_a_wrong_query(self, tables: Tables) -> None:
+        with pytest.raises(QueryError, match="nonsense"):
+            await tables.query("SELECT nonsense FROM points")
+        assert await count(tables) == 0
+
+    async def test_a_failed_query_leaves_nothing_to_the_next(self, tables: Tables) -> None:
+        """chDB puts what a failed query had already given before the next result of the same client."""
+        fails = "SELECT number, throwIf(number = 90000) AS thrown FROM numbers(100000)"
+        for _ in range(6):
+            with pytest.raises(QueryError):
+                await tables.query(fails)
+            found = await tables.query("SELECT number FROM numbers(3)")
+            assert found.column("number").to_pylist() == [0, 1, 2]
+
+    async def test_a_query_that_takes_too_long_is_stopped(self, tables: Tables) -> None:
+        for heavy in (False, True):
+            with pytest.raises(QueryTimeout):
+                await tables.query(LONG, heavy=heavy, timeout_s=0.2)
+        assert await count(tables) == 0
+
+    async def test_a_query_that_needs_too_much_memory_is_stopped(self, tables: Tables) -> None:
+        with pytest.raises(QueryTooLarge):
+            await tables.query("SELECT sum(cityHash64(randomString(16000000))) AS n FROM numbers(1000)")
+        assert await count(tables) == 0
+
+    async def test_a_cancelled_query_is_stopped(self, tables: Tables) -> None:
+        for _ in range(5):
+            cancelled = asyncio.create_task(tables.query(LONG, heavy=True))
+            await asyncio.sleep(0.05)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+        found = await tables.query("SELECT 1 AS one", heavy=True)  # by the same reader
+        assert found.column("one").to_pylist() == [1]
+
+    async def test_small_queries_do_not_wait_for_heavy_ones(self, tables: Tables) -> None:
+        heavy = [asyncio.create_task(tables.query(LONG, heavy=True, timeout_s=60.0)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert await asyncio.gather(*(count(tables) for _ in range(5))) == [0] * 5
+        await tables.insert_points(points(0, 10))
+        assert await count(tables) == 10
+        assert not any(one.done() for one in heavy)
+        for one in heavy:
+            one.cancel()
+        await asyncio.gather(*heavy, return_exceptions=True)
+
+
+class TestMigrations:
+    async def test_they_are_applied_once(self, tables_engine: TablesEngine) -> None:
+        async with tables_engine.open(migrated=False) as tables:
+            first = await tables.migrate()
+            assert first[0] == "0001_initial"
+            assert await tables.migrate() == []
+            await tables.insert_points(points(0, 10))
+        async with tables_engine.open(migrated=False) as tables:
+            assert await tables.migrate() == []
+            assert await count(tables) == 10
+            done = await tables.query("SELECT number, name FROM schema_migrations FINAL ORDER BY number")
+            names = [f"{row['number']:04}_{row['name']}" for row in done.to_pylist()]
+            assert names == first
+
+    async def test_tables_of_a_newer_version_are_refused(
+        self, tables_engine: TablesEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from runstream_store.tables import migrate
+
+        here = migrate.load()
+        newer = migrate.Migration(
+            len(here) + 1, "newer", "CREATE TABLE IF NOT EXISTS t (a UInt8) ENGINE = Log"
+        )
+        monkeypatch.setattr(migrate, "load", lambda: [*here, newer])
+        async with tables_engine.open() as tables:
+            monkeypatch.setattr(migrate, "load", lambda: here)
+            with pytest.raises(MigrationError, match=f"{newer.number:04}_newer"):
+                await tables.migrate()
+
+    async def test_an_edited_migration_is_refused(
+        self, tables_engine: TablesEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from runstream_store.tables import migrate
+
+        here = migrate.load()
+        edited = migrate.Migration(1, "initial", here[0].text.replace("idx UInt32", "idx UInt64"))
+        async with tables_engine.open() as tables:
+            monkeypatch.setattr(migrate, "load", lambda: [edited, *here[1:]])
+            with pytest.raises(MigrationError, match="0001_initial"):
+                await tables.migrate()
+
+    async def test_a_migration_that_was_cut_short_is_finished(
+        self, tables_engine: TablesEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from runstream_store.tables import migrate
+
+        here = migrate.load()
+        cut = migrate.Migration(
+            1, "initial", here[0].text + ";\nCREATE TABLE IF NOT EXISTS broken (a Nonsense)"
+        )
+        async with tables_engine.open(migrated=False) as tables:
+            monkeypatch.setattr(migrate, "load", lambda: [cut])
+            with pytest.raises(Exception, match="Nonsense"):
+                await tables.migrate()
+            monkeypatch.setattr(migrate, "load", lambda: here)
+            assert (await tables.migrate())[0] == "0001_initial"
+
+
+class TestProcesses:
+    async def test_closing(self, tables_engine: TablesEngine) -> None:
+        tables = await open_tables(tables_engine.url)
+        await tables.migrate()
+        inserting = asyncio.create_task(tables.insert_points(points(0, 100_000)))
+        querying = [asyncio.create_task(tables.query(LONG, heavy=heavy)) for heavy in (True, True, False)]
+        await asyncio.sleep(0.05)
+        await asyncio.gather(tables.close(), tables.close())
+        await inserting
+        for query in querying:
+            with pytest.raises(ClosedError):
+                await query
+        for call in (tables.query("SELECT 1 AS one"), tables.insert_points(points(0, 1)), tables.migrate()):
+            with pytest.raises(ClosedError):
+                await call
+        async with tables_engine.open() as again:
+            assert await count(again) == 100_000
+
+    async def test_two_processes(self, tables_engine: TablesEngine) -> None:
+        async with victim("hold", tables_engine.url) as process:
+            if "many_processes" in tables_engine.missing:
+                with pytest.raises(TablesLocked, match=f"process {process.pid} "):
+                    await open_tables(tables_engine.url)
+            else:
+                async with tables_engine.open() as tables:
+                    await tables.insert_points(points(0, 1))
+        async with tables_engine.open() as tables:  # the dead process holds nothing
+            await tables.insert_points(points(1, 1))
+
+    @pytest.mark.faults
+    async def test_kill_9_while_inserting(self, tables_engine: TablesEngine) -> None:
+        greatest = -1
+        for seed in range(4):
+            for (number,) in await acknowledged("tables", tables_engine.url, seed):
+                greatest = max(greatest, number)
+        async with tables_engine.open() as tables:
+            found = await tables.query("SELECT seq, value FROM points FINAL ORDER BY seq")
+        there = found.num_rows
+        assert there >= (greatest + 1) * 1000
+        assert found.equals(points(0, there).select(["seq", "value"]).cast(found.schema))
+
+
+def plain_text(block: pa.Table) -> pa.Table:
+    """The same block without dictionaries."""
+    fields = [
+        pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
+        for field in block.schema
+    ]
+    return block.cast(pa.schema(fields))
