@@ -1,0 +1,1 @@
+"""Writers: from the event log into the tables."""
