@@ -1,0 +1,484 @@
+"""Reads: the query service over HTTP, in the Connect protocol.
+
+For the training process and everything else in Python: the standard library at import, protobuf when a call is made, NumPy
+when columns are looked at, gRPC never. Safe for many threads, and after a fork.
+
+    from runstream.client import Client
+
+    with Client("http://127.0.0.1:7301", token) as client:
+        for series in client.get_metrics("local", ["run_1"], ["loss"]).series:
+            print(series.run, series.metric, series.values())
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from runstream.errors import (
+    AuthenticationError,
+    DeadlineError,
+    NotFoundError,
+    RunstreamError,
+    ServiceError,
+    ServiceUnavailableError,
+    UserError,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from runstream.columns import Buckets, Series
+    from runstream.v1 import query_service_pb2, run_pb2
+
+_SERVICE: Final = "/runstream.v1.QueryService/"
+_ERRORS: Final[Mapping[str, type[RunstreamError]]] = {
+    "unauthenticated": AuthenticationError,
+    "permission_denied": AuthenticationError,
+    "not_found": NotFoundError,
+    "deadline_exceeded": DeadlineError,
+    "unavailable": ServiceUnavailableError,
+    "invalid_argument": UserError,
+}
+_BARRIER_S: Final = 30.0
+_COMPRESSED: Final = 1
+_END: Final = 2
+_MAX_IDLE: Final = 4
+
+
+class LogPosition(NamedTuple):
+    """A position in the event log, as the sender gives it: what a read is to wait for."""
+
+    topic: str
+    partition: int
+    offset: int
+    epoch: bytes
+
+    @classmethod
+    def of(cls, position: LogPosition | Mapping[str, Any]) -> LogPosition:
+        """A position, also from the sender's JSON, where the epoch is hexadecimal."""
+        if isinstance(position, LogPosition):
+            return position
+        epoch = position["epoch"]
+        return cls(
+            str(position["topic"]),
+            int(position["partition"]),
+            int(position["offset"]),
+            bytes.fromhex(epoch) if isinstance(epoch, str) else bytes(epoch),
+        )
+
+
+Positions = Iterable[LogPosition | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """An answer of `Client.get_metrics`."""
+
+    series: Sequence[Series]
+    """One for each run, metric and column, in this order. Those that were declared and have no element are there."""
+    settling: Sequence[tuple[str, str]]
+    """Workspace and run of those that have ended, and whose last points were not there yet."""
+    as_of: Sequence[LogPosition]
+    """How far the server was when it began to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which points to read. All conditions must hold."""
+
+    metrics: Sequence[str] = ()
+    """Exact names; empty for all."""
+    ranks: Sequence[int] = ()
+    """Empty for all, and for points without a rank."""
+    min_step: int | None = None
+    max_step: int | None = None
+    min_time_ns: int | None = None
+    max_time_ns: int | None = None
+
+
+class Client:
+    """Asks a server. Keeps connections open; `close` or a `with` block ends them."""
+
+    def __init__(
+        self,
+        http_url: str,
+        token: str | None = None,
+        *,
+        connect_timeout_s: float = 5.0,
+        timeout_s: float = 60.0,
+    ) -> None:
+        """
+        :param http_url: base address of the server's HTTP port.
+        :param token: credential; None sends none.
+        :param connect_timeout_s: how long to wait for a connection.
+        :param timeout_s: how long to wait for the next piece of an answer, beside what the read itself waits for.
+        :raises UserError: that is no address.
+        """
+        address = urlsplit(http_url if "//" in http_url else f"http://{http_url}")
+        try:
+            port = address.port
+        except ValueError:
+            port = -1
+        if address.scheme not in ("http", "https") or not address.hostname or port == -1:
+            raise UserError(f"{http_url!r} is no address of a server, such as http://127.0.0.1:7301")
+        self.url = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
+        self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._pool = _Pool(address, connect_timeout_s, timeout_s)
+
+    def get_metrics(
+        self,
+        workspace: str,
+        runs: Iterable[str],
+        metrics: Iterable[str] | Selection = (),
+        *,
+        identity: bool = False,
+        positions: Positions = (),
+        timeout_s: float = _BARRIER_S,
+        allow_settling: bool = False,
+    ) -> Metrics:
+        """Reads every selected point of some runs.
+
+        :param metrics: exact names, empty for all; or a `Selection`.
+        :param identity: with writer, sequence number, idx and rank of each element.
+        :param positions: what must be readable first.
+        :param timeout_s: how long the server waits for that, and for the last points of runs that have ended.
+        :param allow_settling: do not wait for these.
+        :raises DeadlineError: it did not come in time.
+        """
+        from runstream.columns import SeriesBuilder
+
+        request = self._metrics_request(workspace, runs, metrics, positions, timeout_s, allow_settling)
+        request.include_identity = identity
+        builder = SeriesBuilder()
+        settling: list[tuple[str, str]] = []
+        as_of: list[LogPosition] = []
+        for message in self._stream(request, timeout_s):
+            if message.HasField("points"):
+                builder.add(message.points)
+            elif message.HasField("info"):
+                settling = [(ref.workspace, ref.run) for ref in message.info.settling]
+                as_of = [LogPosition(p.topic, p.partition, p.offset, p.epoch) for p in message.info.as_of]
+        return Metrics(builder.series(), settling, as_of)
+
+    def get_buckets(
+        self,
+        workspace: str,
+        runs: Iterable[str],
+        metrics: Iterable[str] | Selection = (),
+        *,
+        buckets: int = 1000,
+        positions: Positions = (),
+        timeout_s: float = _BARRIER_S,
+        allow_settling: bool = False,
+    ) -> list[Buckets]:
+        """Reads series of numbers, reduced to buckets of equal width. Parameters as of `get_metrics`."""
+        from runstream.columns import buckets_of
+
+        request = self._metrics_request(workspace, runs, metrics, positions, timeout_s, allow_settling)
+        request.reduction.buckets = buckets
+        return [
+            buckets_of(message.buckets)
+            for message in self._stream(request, timeout_s)
+            if message.HasField("buckets")
+        ]
+
+    def get_run(
+        self, workspace: str, run: str, *, positions: Positions = (), timeout_s: float = _BARRIER_S
+    ) -> query_service_pb2.Run:
+        """One run, whole.
+
+        :raises NotFoundError: nothing is known of it.
+        """
+        from runstream.v1 import query_service_pb2 as messages
+
+        request = messages.GetRunRequest(run={"workspace": workspace, "run": run})
+        _bar(request.barrier, positions, timeout_s, allow_settling=True)
+        return self._call("GetRun", request, messages.GetRunResponse, timeout_s).run
+
+    def list_series(
+        self,
+        workspace: str,
+        run: str,
+        *,
+        positions: Positions = (),
+        timeout_s: float = _BARRIER_S,
+        allow_settling: bool = False,
+    ) -> list[query_service_pb2.SeriesInfo]:
+        """The series of a run, in short."""
+        from runstream.v1 import query_service_pb2 as messages
+
+        request = messages.ListSeriesRequest(run={"workspace": workspace, "run": run})
+        _bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
+        return list(self._call("ListSeries", request, messages.ListSeriesResponse, timeout_s).series)
+
+    def search_runs(
+        self,
+        workspace: str = "",
+        experiments: Iterable[str] = (),
+        statuses: Iterable[run_pb2.RunStatus.ValueType] = (),
+        *,
+        limit: int | None = None,
+        positions: Positions = (),
+        timeout_s: float = _BARRIER_S,
+    ) -> Iterator[query_service_pb2.Run]:
+        """Runs, newest start first, page by page as they are taken.
+
+        :param workspace: empty for all.
+        :param experiments: empty for all.
+        :param statuses: empty for all.
+        :param limit: at most so many.
+        """
+        from runstream.v1 import query_service_pb2 as messages
+
+        request = messages.SearchRunsRequest(
+            workspace=workspace, experiments=experiments, statuses=statuses, page_size=1000
+        )
+        _bar(request.barrier, positions, timeout_s, allow_settling=True)
+        left = limit
+        while left is None or left > 0:
+            if left is not None:
+                request.page_size = min(left, 1000)
+            page = self._call("SearchRuns", request, messages.SearchRunsResponse, timeout_s)
+            yield from page.runs
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+            left = None if left is None else left - len(page.runs)
+
+    def list_experiments(self, workspace: str = "") -> Iterator[query_service_pb2.Experiment]:
+        """Experiments, the last active first.
+
+        :param workspace: empty for all.
+        """
+        from runstream.v1 import query_service_pb2 as messages
+
+        request = messages.ListExperimentsRequest(workspace=workspace)
+        while True:
+            page = self._call("ListExperiments", request, messages.ListExperimentsResponse)
+            yield from page.experiments
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def get_portal_link(self, workspace: str, run: str) -> str:
+        """The address of a run's page, as the server gives it out."""
+        from runstream.v1 import query_service_pb2 as messages
+
+        request = messages.GetPortalLinkRequest(run={"workspace": workspace, "run": run})
+        return str(self._call("GetPortalLink", request, messages.GetPortalLinkResponse).url)
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._pool.close()
+
+    def __enter__(self) -> Client:
+        """Itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Ends the connections."""
+        self.close()
+
+    def _metrics_request(
+        self,
+        workspace: str,
+        runs: Iterable[str],
+        metrics: Iterable[str] | Selection,
+        positions: Positions,
+        timeout_s: float,
+        allow_settling: bool,
+    ) -> query_service_pb2.GetMetricsRequest:
+        from runstream.v1 import query_service_pb2 as messages
+
+        selected = metrics if isinstance(metrics, Selection) else Selection(tuple(metrics))
+        request = messages.GetMetricsRequest()
+        request.selection.metrics.extend(selected.metrics)
+        request.selection.ranks.extend(selected.ranks)
+        for run in runs:
+            request.selection.runs.add(workspace=workspace, run=run)
+        for name in "min_step", "max_step", "min_time_ns", "max_time_ns":
+            if (value := getattr(selected, name)) is not None:
+                setattr(request.selection, name, value)
+        _bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
+        return request
+
+    def _call(self, method: str, request: Message, response: type[Any], wait_s: float = 0.0) -> Any:
+        """One request, one response."""
+        with self._answer(method, request.SerializeToString(), "application/proto", wait_s) as answer:
+            data = answer.read()
+            if answer.status != 200:
+                raise _refused(answer, data)
+            return response.FromString(data)
+
+    def _stream(self, request: Message, wait_s: float) -> Iterator[Any]:
+        """The messages of GetMetrics."""
+        from runstream.internal.v1 import twin_pb2
+
+        data = request.SerializeToString()
+        body = b"\0" + len(data).to_bytes(4, "big") + data
+        with self._answer("GetMetrics", body, "application/connect+proto", wait_s) as answer:
+            if answer.status != 200:
+                raise _refused(answer, answer.read())
+            while True:
+                head = _exactly(answer, 5)
+                data = _exactly(answer, int.from_bytes(head[1:], "big"))
+                if head[0] & _COMPRESSED:
+                    raise ServiceError(f"{self.url} sent a compressed message, which was not asked for")
+                if head[0] & _END:
+                    answer.read()
+                    if error := json.loads(data or b"{}").get("error"):
+                        raise _error(error.get("code", "unknown"), error.get("message", ""))
+                    return
+                yield twin_pb2.GetMetricsResponse.FromString(data)
+
+    @contextmanager
+    def _answer(self, method: str, body: bytes, kind: str, wait_s: float) -> Iterator[HTTPResponse]:
+        """Sends a request. What goes wrong on the way becomes one of our errors."""
+        headers = {**self._headers, "content-type": kind, "connect-protocol-version": "1"}
+        try:
+            with self._pool.send(_SERVICE + method, body, headers, wait_s) as answer:
+                yield answer
+        except TimeoutError as error:
+            raise DeadlineError(f"the server at {self.url} did not answer in time") from error
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise ServiceUnavailableError(f"the server at {self.url} can't be reached: {reason}") from error
+
+
+class _Pool:
+    """Connections that wait for their next use. A process uses only its own."""
+
+    def __init__(self, address: SplitResult, connect_timeout_s: float, timeout_s: float) -> None:
+        self._address = address
+        self._proxy = _proxy(address.scheme, address.hostname or "")
+        self._connect_timeout_s = connect_timeout_s
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._idle: list[HTTPConnection] = []
+        self._pid = os.getpid()
+
+    @contextmanager
+    def send(
+        self, path: str, body: bytes, headers: Mapping[str, str], wait_s: float
+    ) -> Iterator[HTTPResponse]:
+        """Sends a POST and gives the response; the connection is kept when it was read to its end."""
+        address = self._address
+        path = address.path.rstrip("/") + path
+        if self._proxy is not None and address.scheme == "http":  # such a proxy is told the whole address
+            path = f"http://{address.netloc}{path}"
+        connection = self._take()
+        try:
+            if connection is not None:
+                try:
+                    answer = self._exchange(connection, path, body, headers, wait_s)
+                except (ConnectionError, HTTPException):
+                    # It was closed while it waited. Reads can be asked again.
+                    connection.close()
+                    connection = None
+            if connection is None:
+                connection = self._open()
+                answer = self._exchange(connection, path, body, headers, wait_s)
+            yield answer
+            if answer.isclosed() and not answer.will_close:
+                self._give(connection)
+                connection = None
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _exchange(
+        self, connection: HTTPConnection, path: str, body: bytes, headers: Mapping[str, str], wait_s: float
+    ) -> HTTPResponse:
+        if connection.sock is None:
+            connection.connect()
+        connection.sock.settimeout(self._timeout_s + wait_s)
+        connection.request("POST", path, body, dict(headers))
+        return connection.getresponse()
+
+    def _open(self) -> HTTPConnection:
+        address = self._address
+        host, secure = address.hostname or "", address.scheme == "https"
+        kind = HTTPSConnection if secure else HTTPConnection
+        if self._proxy is None:
+            return kind(host, address.port, timeout=self._connect_timeout_s)
+        connection = kind(self._proxy.hostname or "", self._proxy.port, timeout=self._connect_timeout_s)
+        if secure:
+            connection.set_tunnel(host, address.port or 443)
+        return connection
+
+    def _take(self) -> HTTPConnection | None:
+        if os.getpid() != self._pid:  # a fork: the parent goes on with what was open, and may hold the lock
+            self._lock = threading.Lock()
+            self._idle = []
+            self._pid = os.getpid()
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _give(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            if len(self._idle) < _MAX_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Ends all."""
+        while (connection := self._take()) is not None:
+            connection.close()
+
+
+def _proxy(scheme: str, host: str) -> SplitResult | None:
+    """The proxy of the environment for a host; this machine is never asked through one."""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies_environment, proxy_bypass_environment
+
+    proxies = getproxies_environment()
+    if scheme not in proxies or proxy_bypass_environment(host):
+        return None
+    address = proxies[scheme]
+    return urlsplit(address if "//" in address else f"//{address}")
+
+
+def _bar(
+    barrier: query_service_pb2.ReadBarrier, positions: Positions, timeout_s: float, *, allow_settling: bool
+) -> None:
+    """Fills in what a read waits for."""
+    for position in map(LogPosition.of, positions):
+        barrier.positions.add(**position._asdict())
+    barrier.timeout_ms = min(300_000, max(1, round(timeout_s * 1000)))
+    barrier.allow_settling = allow_settling
+
+
+def _exactly(answer: HTTPResponse, size: int) -> bytes:
+    """Bytes of a stream."""
+    data = answer.read(size)
+    if len(data) != size:
+        raise ConnectionResetError("the answer ended before its end")
+    return data
+
+
+def _refused(answer: HTTPResponse, data: bytes) -> RunstreamError:
+    """The error of an answer."""
+    try:
+        error = json.loads(data)
+        return _error(error["code"], error.get("message", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = data[:200].decode("utf-8", "replace").strip()
+        kind = ServiceUnavailableError if answer.status in (502, 503, 504) else ServiceError
+        return kind(f"the answer is not one of a runstream server: HTTP {answer.status} {text}".rstrip())
+
+
+def _error(code: str, message: str) -> RunstreamError:
+    """One of our errors for a code of the protocol."""
+    return _ERRORS.get(code, ServiceError)(message or code)

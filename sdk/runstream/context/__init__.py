@@ -1,0 +1,1 @@
+"""What a process can know of its surroundings."""

@@ -1,0 +1,25 @@
+"""The API that scripts use, under the names of the SDK it is compatible with."""
+
+from runstream import __version__ as VERSION
+
+TYPE_CHECKING = False  # as in `typing`
+
+if TYPE_CHECKING:
+    from runstream.core.experiment import Experiment
+    from runstream.core.run import Run
+    from runstream.core.workspace import Workspace
+
+__all__ = ["VERSION", "Experiment", "Run", "Workspace"]
+
+_MODULES = {"Experiment": "experiment", "Run": "run", "Workspace": "workspace"}
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'runstream.core' has no attribute {name!r}")
+    value: object = getattr(import_module(f"runstream.core.{module}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,216 @@
+"""Between a script and its sender: who delivers, what is waited for, what the person is told.
+
+Whatever goes wrong here is no reason for a script to fail: it is told in one line, and the spool keeps the
+records.
+"""
+
+import os
+import time
+from typing import Any, Final
+
+from runstream import __version__, home
+from runstream.core.notices import say, was_said
+from runstream.spool import process
+from runstream.spool.writer import DEFAULT_CAP, Origin, Target, Writer
+
+_NUDGE_NS: Final = 10_000_000_000
+_SHORT_WAIT_S: Final = 2.0
+_LONG_WAIT_S: Final = 60.0
+_BETWEEN_WAITS_S: Final = 1.0
+
+_last_nudge_ns = 0
+_last_wait_s = float("-inf")
+
+
+# ------------------------------------------------------------------------------------- targets
+
+
+def target_for(workspace: str, config: home.ClientConfig | None) -> Target:
+    """Where a workspace's records go: RUNSTREAM_SERVER, else its configuration, else what is found later."""
+    server = os.environ.get("RUNSTREAM_SERVER") or (config.server if config else None)
+    key = os.environ.get("RUNSTREAM_API_KEY") or _read_key(config.api_key_file if config else None)
+    address = home.normal_address(server) if server else None
+    return Target(workspace, address, key or None, _cap_bytes())
+
+
+def _read_key(path: str | None) -> str | None:
+    if not path:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(10_000).strip()
+    except (OSError, ValueError) as error:
+        say(f"the API key file can't be read: {error}", once="key file")
+        return None
+
+
+def _cap_bytes() -> int:
+    """RUNSTREAM_SPOOL_CAP: bytes, or with a suffix K, M, G, T."""
+    text = os.environ.get("RUNSTREAM_SPOOL_CAP", "").strip().upper().removesuffix("IB").removesuffix("B")
+    number, factor = text, 1
+    if text and text[-1] in "KMGT":
+        number, factor = text[:-1], 1024 ** ("KMGT".index(text[-1]) + 1)
+    try:
+        cap = int(float(number) * factor)
+    except ValueError:
+        if text:
+            say(f"RUNSTREAM_SPOOL_CAP is no size: {text}", once="cap")
+        return DEFAULT_CAP
+    return cap if cap > 0 else DEFAULT_CAP
+
+
+def drains() -> bool:
+    """Whether disk or process tree end with this job, so that what is left behind is lost."""
+    told = os.environ.get("RUNSTREAM_DRAIN")
+    if told is not None and told != "":
+        return told != "0"
+    return os.getpid() == 1 or any(name in os.environ for name in ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"))
+
+
+def origin() -> Origin:
+    """What a new writer says about this process."""
+    from runstream.context.ranks import read_ranks
+
+    return Origin(None, *read_ranks(os.environ), drains(), __version__)
+
+
+def attend(writer: Writer) -> None:
+    """Have a new writer's troubles told, and its records delivered."""
+    writer.on_trouble = _tell_trouble
+    writer.on_segment = nudge_sender
+
+
+def _tell_trouble(writer: Writer, error: OSError | None) -> None:
+    if error is None:
+        say(
+            f"the spool {writer.folder.path} has reached its cap of {writer.target.cap_bytes:,} bytes "
+            "(RUNSTREAM_SPOOL_CAP): training goes on, what can't be kept is dropped and counted",
+            once="spool full",
+        )
+    else:
+        say(
+            f"the spool {writer.folder.path} can't be written ({error.strerror or error}): "
+            "training goes on, what can't be kept is dropped and counted",
+            once="spool full",
+        )
+
+
+# -------------------------------------------------------------------------------------- sender
+
+
+def nudge_sender(*, now: bool = False) -> None:
+    """See that a sender is there. Looks at most every ten seconds, unless `now`."""
+    global _last_nudge_ns
+    clock = time.monotonic_ns()
+    if not now and _last_nudge_ns and clock - _last_nudge_ns < _NUDGE_NS:
+        return
+    _last_nudge_ns = clock
+    for root in _roots():
+        try:
+            from runstream.sender.start import ensure_sender
+
+            ensure_sender(root)
+        except Exception as error:
+            say(f"no sender could be started, records stay in {root}: {error!r}", once="no sender")
+
+
+def _roots() -> list[str]:
+    return sorted({str(writer.folder.root) for writer in process.writers()})
+
+
+def ask_flush(writer: Writer, timeout_s: float) -> dict[str, Any]:
+    """Have everything delivered that the writer holds now, and wait for it. Never raises.
+
+    Returns the sender's answer, or one like it when there is none.
+    """
+    request = {
+        "op": "flush",
+        "writer": writer.id.hex(),
+        "seq_end": writer.seq_end,
+        "timeout_ms": max(1, int(timeout_s * 1000)),
+    }
+    try:
+        from runstream.sender.ask import ask
+
+        return dict(ask(str(writer.folder.root), request, timeout_s + 1.0))
+    except Exception as error:
+        return {"ok": False, "error": "no_sender", "detail": repr(error)}
+
+
+def flush(timeout_s: float) -> tuple[list[dict[str, Any]], str | None, dict[str, Any] | None]:
+    """Have everything delivered that this process has logged.
+
+    Returns the log positions that hold it, the server's HTTP address if the sender knows it, and the first
+    answer of a sender that could not do it.
+    """
+    nudge_sender(now=True)
+    deadline = time.monotonic() + timeout_s
+    positions: list[dict[str, Any]] = []
+    http: str | None = None
+    for writer in process.writers():
+        while True:
+            answer = ask_flush(writer, max(0.0, deadline - time.monotonic()))
+            if answer.get("error") not in ("no_sender", "unknown_writer") or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)  # the sender is only just starting, or hasn't seen the folder yet
+        if not answer.get("ok"):
+            return positions, http, answer
+        positions += answer.get("positions", [])
+        http = answer.get("http") or http
+    return positions, http, None
+
+
+# --------------------------------------------------------------------------------------- drain
+
+
+def drain_at_complete() -> None:
+    """Wait a while for the delivery of what a run has logged.
+
+    A sweep doesn't wait at the end of each of its runs: for a second after a wait the delivery is left to the
+    next one, or to the exit of the process.
+    """
+    if time.monotonic() - _last_wait_s >= _BETWEEN_WAITS_S:
+        _drain()
+
+
+def drain_at_exit() -> None:
+    """Wait a while for the delivery of everything, and say what is left."""
+    _drain()
+
+
+def _drain() -> None:
+    global _last_wait_s
+    long = drains()
+    deadline = time.monotonic() + (_LONG_WAIT_S if long else _SHORT_WAIT_S)
+    try:
+        while True:
+            _, _, problem = flush(max(0.0, deadline - time.monotonic()))
+            if problem is None or not long or time.monotonic() > deadline - 1 or not _has_server():
+                break
+            time.sleep(1)  # it may only be restarting, and this is the last chance
+    finally:
+        _last_wait_s = time.monotonic()
+    if problem is not None:
+        _tell_undelivered(problem)
+
+
+def _has_server() -> bool:
+    return any(writer.target.server for writer in process.writers()) or home.read_discovery() is not None
+
+
+def _tell_undelivered(problem: dict[str, Any]) -> None:
+    places = ", ".join(_roots())
+    count = problem.get("undelivered")
+    what = f"{count:,} records" if isinstance(count, int) and count else "what was logged"
+    error = problem.get("error")
+    if error == "timeout":
+        line = f"{what} not delivered yet: kept in {places}, the sender goes on with it"
+    elif _has_server():
+        line = f"no server could be reached: {what} kept in {places}, to be delivered when there is one"
+    else:
+        line = (
+            f"{what} kept in {places}; start a server with `runstream up`, "
+            "or name one in RUNSTREAM_SERVER, and it will be delivered"
+        )
+    if not was_said("undelivered"):
+        say(line, once="undelivered")

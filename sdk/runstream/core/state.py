@@ -1,0 +1,142 @@
+"""A run as this process knows it. All `Run` objects of one run share it."""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Final, cast
+from weakref import WeakValueDictionary
+
+from runstream.core import delivery
+from runstream.core.notices import say
+from runstream.spool import process
+from runstream.spool.channel import Channel
+from runstream.spool.tally import Tally
+from runstream.spool.writer import Target, Writer, WriterLostError
+
+MAIN: Final = "main"
+WORKER: Final = "worker"
+ATTACHED: Final = "attached"
+
+
+class _NoWriter:
+    """Stands where no writer is yet."""
+
+    lost = True
+
+
+_UNBOUND: Final = Channel(cast(Writer, _NoWriter()), 0)
+
+
+class RunState:
+    """What this process knows of a run, and its way into the spool.
+
+    It is bound to a writer when the first record is written.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_pid",
+        "_unkept",
+        "channel",
+        "experiment",
+        "id",
+        "launch",
+        "public_url",
+        "restart",
+        "role",
+        "status",
+        "target",
+    )
+
+    def __init__(
+        self, target: Target, experiment: str, run_id: str, role: str, launch: str, restart: int
+    ) -> None:
+        self.target = target
+        self.experiment = experiment
+        self.id = run_id
+        self.role = role
+        self.launch = launch
+        self.restart = restart
+        self.public_url: str | None = None
+        self.status: str | None = None  # set by this process: Running, Completed, Failed, Canceled
+        self.channel = _UNBOUND
+        self._pid = os.getpid()
+        self._unkept = Tally()  # calls from when there was no writer to count them
+
+    def decides(self) -> bool:
+        """Whether this process may end the run: it started it, and is not a fork of the one that did."""
+        return self.role == MAIN and self._pid == os.getpid()
+
+    def keep(self, write: Callable[[Channel], bool]) -> bool:
+        """Write through the run's channel; through a new one when the writer is lost.
+
+        False when it was dropped, and counted. Never raises because of the disk.
+        """
+        for _ in range(5):
+            try:
+                channel = self._bind()
+                if channel is None:
+                    break
+                try:
+                    return write(channel)
+                except OSError as error:  # the definition of a series could not be written
+                    return channel.writer.drop(channel.index, error)
+            except WriterLostError:
+                continue
+        self._unkept.add()
+        return False
+
+    def _bind(self) -> Channel | None:
+        channel = self.channel
+        if not channel.writer.lost:
+            return channel
+        role = WORKER if self.role == MAIN and self._pid != os.getpid() else self.role
+        definition: dict[str, object] = {
+            "workspace": self.target.workspace,
+            "run": self.id,
+            "experiment": self.experiment,
+            "role": role,
+            "launch": None if role == ATTACHED else self.launch,
+            "restart": None if role == ATTACHED else self.restart,
+        }
+        try:
+            writer = process.writer_for(self.target, delivery.origin, delivery.attend)
+            channel = Channel(writer, writer.define_run(definition))
+        except OSError as error:
+            say(
+                f"nothing can be kept ({error}): logging goes on, and what is lost is counted",
+                once="nothing kept",
+            )
+            return None
+        unkept = self._unkept.total()
+        if unkept:
+            self._unkept.add(-unkept)
+            writer.count_dropped(channel.index, unkept)
+        self.channel = channel
+        return channel
+
+    @property
+    def unkept(self) -> int:
+        """Calls that could not even be counted in a spool."""
+        return self._unkept.total()
+
+
+_states: WeakValueDictionary[tuple[Target, str], RunState] = WeakValueDictionary()
+# A pool's worker gets the run anew with every task, and should not define it anew each time.
+_recent: deque[RunState] = deque(maxlen=64)
+
+
+def known(target: Target, run_id: str) -> RunState | None:
+    """The state of a run that is in use in this process."""
+    return _states.get((target, run_id))
+
+
+def attach(
+    target: Target, experiment: str, run_id: str, role: str, launch: str = "", restart: int = 0
+) -> RunState:
+    """The state of a run, made when it is not in use in this process."""
+    made = RunState(target, experiment, run_id, role, launch, restart)
+    state = _states.setdefault((target, run_id), made)
+    if state is made and role != MAIN:
+        _recent.append(state)
+    return state

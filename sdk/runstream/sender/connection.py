@@ -1,0 +1,108 @@
+"""One Publish stream to one server, with the threads that gRPC's synchronous client needs."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import grpc
+
+from runstream.v1 import ingest_service_pb2
+
+_PUBLISH = "/runstream.v1.IngestService/Publish"
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.enable_retries", 0),  # what is repeated, and when, is decided here
+    ("grpc.use_local_subchannel_pool", 1),  # each attempt is a new one, without the last one's back-off
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+_UNREACHABLE = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+
+
+class Ended(NamedTuple):
+    """The stream is over."""
+
+    reason: str
+    refused: bool  # the server is there and does not want us; else it can't be reached
+
+
+class Connection:
+    """A stream that was begun. What it receives goes to `inbox`, with itself."""
+
+    def __init__(
+        self,
+        address: str,
+        token: str | None,
+        inbox: "deque[tuple[Connection, ingest_service_pb2.PublishResponse | Ended]]",
+        wake: Callable[[], object],
+    ) -> None:
+        self.address = address
+        self._token = token
+        self._inbox = inbox
+        self._wake = wake
+        self._requests: SimpleQueue[bytes | None] = SimpleQueue()
+        self._call: Any = None
+        self._closed = False
+        threading.Thread(target=self._run, name=f"publish to {address}", daemon=True).start()
+
+    def send(self, request: bytes) -> None:
+        """Send a serialized PublishRequest."""
+        self._requests.put(request)
+
+    def close(self) -> None:
+        """End the stream. Nothing more is received."""
+        self._closed = True
+        self._requests.put(None)
+        if self._call is not None:
+            self._call.cancel()
+
+    def _run(self) -> None:
+        options = [*_OPTIONS]
+        if is_loopback(self.address):
+            options.append(("grpc.enable_http_proxy", 0))
+        channel = grpc.insecure_channel(self.address, options)
+        try:
+            # Requests are serialized when they are sent: their bytes are kept to be sent again.
+            publish: Any = channel.stream_stream(
+                _PUBLISH, None, ingest_service_pb2.PublishResponse.FromString
+            )
+            self._call = publish(iter(self._requests.get, None), metadata=self._metadata())
+            for response in self._call:
+                if self._closed:
+                    return
+                self._receive(response)
+            self._receive(Ended("the server ended the stream", False))
+        except grpc.RpcError as error:
+            self._receive(_ended(error))
+        except ValueError as error:  # a token that can't stand in a header
+            self._receive(Ended(str(error), True))
+        finally:
+            self._requests.put(None)
+            channel.close()
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._token}"),) if self._token else ()
+
+    def _receive(self, what: ingest_service_pb2.PublishResponse | Ended) -> None:
+        if not self._closed:
+            self._inbox.append((self, what))
+            self._wake()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a server is on this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _ended(error: Any) -> Ended:
+    code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
+    reason = error.details() if hasattr(error, "details") else str(error)
+    return Ended(f"{code.name}: {reason}", code not in _UNREACHABLE)

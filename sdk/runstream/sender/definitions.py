@@ -1,0 +1,108 @@
+"""What the indexes in a writer's slots mean: its runs and series, as `names.records` defines them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from runstream.internal.v1 import twin_pb2
+from runstream.spool import layout
+from runstream.spool.records import RecordFile
+from runstream.v1 import point_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class RunDefinition:
+    """A run that the writer logs to."""
+
+    index: int
+    workspace: str
+    run: str
+    experiment: str
+    role: str
+    launch: str
+    restart: int
+    time_ns: int
+
+
+class Definitions:
+    """Runs and series of a writer by index, also in the bytes that batches carry."""
+
+    def __init__(self, writer: bytes, rank: int | None, names: Path | None = None) -> None:
+        self.writer = writer
+        self.rank = rank
+        self.runs: dict[int, RunDefinition] = {}
+        self._run_bytes: dict[int, bytes] = {}
+        self._series: dict[int, bytes] = {}
+        self._file = RecordFile(names, writer) if names else None
+
+    def run(self, index: int) -> bytes | None:
+        """The run as bytes of a PointBatch that has only it; None when it isn't defined."""
+        if index not in self._run_bytes:
+            self.read()
+        return self._run_bytes.get(index)
+
+    def series(self, index: int) -> bytes | None:
+        """The series likewise."""
+        if index not in self._series:
+            self.read()
+        return self._series.get(index)
+
+    def run_bytes(self, index: int) -> bytes:
+        """Like `run`, of one that is known to be defined."""
+        return self._run_bytes[index]
+
+    def series_bytes(self, index: int) -> bytes:
+        """Like `series`, of one that is known to be defined."""
+        return self._series[index]
+
+    def add_run_bytes(self, index: int, data: bytes) -> None:
+        """Define a run by its bytes."""
+        self._run_bytes[index] = data
+
+    def add_series_bytes(self, index: int, data: bytes) -> None:
+        """Define a series by its bytes."""
+        self._series[index] = data
+
+    def read(self) -> list[RunDefinition]:
+        """Read on in the file. Returns the runs that are new."""
+        new: list[RunDefinition] = []
+        while self._file is not None and (records := self._file.read()):
+            for record in records:
+                try:
+                    content = json.loads(bytes(record.payload))
+                    if record.kind == layout.RUN and record.seq not in self.runs:
+                        new.append(self._add_run(record.seq, content))
+                    elif record.kind == layout.SERIES and record.seq not in self._series:
+                        self._add_series(record.seq, content)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue  # as if it weren't there: what uses it is counted as lost
+        return new
+
+    def _add_run(self, index: int, content: dict[str, object]) -> RunDefinition:
+        run = RunDefinition(
+            index=index,
+            workspace=str(content["workspace"]),
+            run=str(content["run"]),
+            experiment=str(content.get("experiment") or ""),
+            role=str(content.get("role") or ""),
+            launch=str(content.get("launch") or ""),
+            restart=int(str(content.get("restart") or 0)),
+            time_ns=int(str(content.get("time_ns") or 0)),
+        )
+        reference = point_pb2.RunRef(workspace=run.workspace, run=run.run)
+        self._run_bytes[index] = twin_pb2.PointBatch(runs=[reference]).SerializeToString()
+        self.runs[index] = run
+        return run
+
+    def _add_series(self, index: int, content: dict[str, object]) -> None:
+        series = point_pb2.Series(
+            metric=str(content["metric"]),
+            column=str(content.get("column") or ""),
+            description=str(content.get("description") or ""),
+        )
+        self._series[index] = twin_pb2.PointBatch(series=[series]).SerializeToString()
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._file is not None:
+            self._file.close()

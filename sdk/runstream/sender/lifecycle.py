@@ -1,0 +1,138 @@
+"""What the sender itself states of a writer: that it began to log to a run, ended, and is drained."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from runstream.sender import events
+from runstream.sender.definitions import RunDefinition
+from runstream.sender.header import Header
+from runstream.sender.state import RunState, WriterState
+from runstream.v1 import run_pb2
+
+
+@dataclass(slots=True)
+class _Reported:
+    """What was said of a run, and what of that is acknowledged."""
+
+    started: bool = False
+    ended: tuple[int, bool] | None = None  # (seq_end, observed)
+    drained: tuple[int, int, int, int] | None = None  # (seq_end, logged, rejected, lost)
+    acked: set[str] = field(default_factory=set)
+
+
+class Lifecycle:
+    """Makes the events of one writer for all its runs."""
+
+    def __init__(self, header: Header, state: WriterState, runs: dict[int, RunDefinition]) -> None:
+        self._header = header
+        self._state = state
+        self._runs = runs
+        self._reported: dict[int, _Reported] = {}
+        self._to_check: set[int] = set()
+        self.seq_end: int | None = None  # once the writer is dead, or a copy was read to its end
+        self.observed = False  # it was seen dead on its own machine
+        self._pending = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that was said is acknowledged, and nothing is left to say."""
+        return not self._pending and not self._to_check
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be looked at."""
+        return not self._to_check
+
+    def touch(self, runs: Iterable[int]) -> None:
+        """Something happened to these runs."""
+        self._to_check.update(index for index in runs if index in self._runs)
+
+    def touch_all(self) -> None:
+        """Something happened to the writer."""
+        self._to_check.update(self._runs)
+
+    def restart(self, state: WriterState) -> None:
+        """Other data is at the server: say everything again."""
+        self._state = state
+        self._reported.clear()
+        self._pending = 0
+        self.touch_all()
+
+    def due(self, idle: bool, most: int) -> list[tuple[list[run_pb2.RunEvent], int]]:
+        """Events to send now, by run, with the run's index. `idle`: nothing of the writer is under way."""
+        result = []
+        for index in sorted(self._to_check):
+            run, reported = self._runs[index], self._reported.setdefault(index, _Reported())
+            said: list[run_pb2.RunEvent] = []
+            if not reported.started:
+                reported.started = True
+                said.append(events.writer_started(run, self._header))
+            said += self._ended(run, reported)
+            drained, waits = self._drained(run, reported, idle)
+            said += drained
+            if not waits:
+                self._to_check.discard(index)
+            if said:
+                self._pending += 1
+                result.append((said, index))
+            if len(result) >= most:
+                break
+        return result
+
+    def acknowledged(self, said: list[run_pb2.RunEvent], index: int) -> None:
+        """The server has the events, or refused them for good."""
+        self._pending -= 1
+        for event in said:
+            if event.WhichOneof("event") == "writer_drained":
+                run = self._state.run(index)
+                run.drained = max(run.drained or 0, event.writer_drained.seq_end)
+
+    def _end(self) -> tuple[int, bool] | None:
+        """Up to where the writer went, when it has ended or said that it does; and whether that was seen."""
+        if self.seq_end is not None:
+            return self.seq_end, self.observed
+        if self._state.exit is not None:
+            return int(self._state.exit["seq"]) + 1, False
+        return None
+
+    def _ended(self, run: RunDefinition, reported: _Reported) -> list[run_pb2.RunEvent]:
+        end = self._end()
+        if end is None or reported.ended == end:
+            return []
+        reported.ended = end
+        return [events.writer_ended(run, self._state, end[0], self._time_ns(), end[1])]
+
+    def _time_ns(self) -> int:
+        """When the writer ended."""
+        if self._state.exit is not None:
+            return int(self._state.exit["ordering_ns"])
+        if self._state.death is not None:
+            return int(self._state.death["time_ns"])
+        return self._state.time_ns
+
+    def _drained(
+        self, run: RunDefinition, reported: _Reported, idle: bool
+    ) -> tuple[list[run_pb2.RunEvent], bool]:
+        """The event, if it is time for it, and whether that time is still to come."""
+        state = self._state
+        delivered = state.runs.get(run.index) or RunState()
+        end = self._end()
+        if end is not None:
+            reach = end[0]
+        elif delivered.ended is not None:
+            reach = delivered.ended + 1
+        else:
+            return [], False
+        if state.acked_seq < reach:
+            return [], True
+        counts = (delivered.logged, delivered.rejected, delivered.lost)
+        said = reported.drained
+        if said is None and delivered.drained is not None and delivered.drained >= reach:
+            said = reported.drained = (delivered.drained, *counts)  # in an earlier life of the sender
+        if said is not None and said[0] >= reach:
+            if said[1:] == counts:
+                return [], False
+            if not idle:
+                return [], True
+        reported.drained = (state.acked_seq, *counts)
+        return [events.writer_drained(run, state, delivered, max(state.time_ns, 1))], False

@@ -1,0 +1,90 @@
+"""The writers of this process: one for each workspace and server, a new one after every fork.
+
+A spool is one per process, not per run: starting a run is one record in it.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from runstream.spool.folder import WriterFolder, spool_root
+from runstream.spool.writer import Origin, Target, Writer
+
+_RETRY_NS: Final = 500_000_000
+
+# Replaced as a whole after a fork, changed only by operations that are one step of the interpreter.
+_writers: dict[Target, Writer] = {}
+_all: list[Writer] = []  # also those that were lost but may have been written to
+_parents: dict[Target, str] = {}
+_retry_at: dict[Target, int] = {}
+_forks: list[Callable[[], None]] = []
+_hooked = False
+
+
+class SpoolUnavailableError(OSError):
+    """There is no place to keep records just now."""
+
+
+def writer_for(target: Target, origin: Callable[[], Origin], prepare: Callable[[Writer], None]) -> Writer:
+    """This process's writer for a target, made when there is none. Raises SpoolUnavailableError.
+
+    `prepare` sees a new writer before anybody else does.
+    """
+    writer = _writers.get(target)
+    if writer is not None and not writer.lost:
+        return writer
+    now = time.monotonic_ns()
+    if now < _retry_at.get(target, 0):
+        raise SpoolUnavailableError("tried a moment ago")
+    watch_forks()
+    try:
+        made = Writer(WriterFolder(spool_root()), target, origin()._replace(parent=_parents.get(target)))
+    except OSError as error:
+        _retry_at[target] = now + _RETRY_NS
+        raise SpoolUnavailableError(str(error)) from error
+    prepare(made)
+    if writer is not None and _writers.get(target) is writer:
+        _writers.pop(target, None)
+    kept = _writers.setdefault(target, made)
+    if kept is made:
+        _all.append(made)
+    else:  # another thread, or a signal handler, was faster
+        made.folder.discard()
+    return kept
+
+
+def writers() -> list[Writer]:
+    """Writers that this process made and that can still be written to."""
+    return [writer for writer in list(_all) if not writer.lost]
+
+
+def writer_of(target: Target) -> Writer | None:
+    """The writer of a target, if it was made."""
+    writer = _writers.get(target)
+    return None if writer is None or writer.lost else writer
+
+
+def on_fork(action: Callable[[], None]) -> None:
+    """Have something done in each forked child, after the writers were given up there."""
+    _forks.append(action)
+
+
+def watch_forks() -> None:
+    """Give up the writers in forked children, so that two processes never continue one spool."""
+    global _hooked
+    if not _hooked and hasattr(os, "register_at_fork"):
+        _hooked = True
+        os.register_at_fork(after_in_child=_forked)
+
+
+def _forked() -> None:
+    # What other threads of the parent were in the middle of is of no interest: everything is replaced.
+    global _writers, _all, _retry_at
+    for target, writer in list(_writers.items()):
+        _parents[target] = writer.id.hex()
+    for writer in _all:
+        writer.abandon()
+    _writers, _all, _retry_at = {}, [], {}
+    for action in _forks:
+        action()
