@@ -1,0 +1,172 @@
+"""`make demo`: a server, a sweep in a process of its own, and the best alpha, read back.
+
+Everything it makes is under `.demo` at the root of the checkout. Ends with 0 only if the best alpha read from
+the server is the one computed without it. On a terminal the server goes on until Ctrl-C.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import sweep
+
+ROOT = Path(__file__).resolve().parent.parent / ".demo"
+PATIENCE_S = 120.0
+
+
+def environment() -> dict[str, str]:
+    """The caller's, without settings of runstream but those of the demo."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
+    return {
+        **kept,
+        "RUNSTREAM_HOME": str(ROOT / "home"),
+        "RUNSTREAM_SPOOL": str(ROOT / "spool"),
+        "RUNSTREAM_DATA": str(ROOT / "data"),
+        "RUNSTREAM_AUTOSTART": "0",
+    }
+
+
+def stop_leftover() -> None:
+    """End the server of a demo that was killed: it holds the lock of our data folder."""
+    try:
+        lock = open(ROOT / "data" / "server.lock", encoding="utf-8")
+    except FileNotFoundError:
+        return
+    with lock:
+        deadline = time.monotonic() + PATIENCE_S
+        asked = False
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                pass
+            if not asked:
+                lock.seek(0)
+                try:
+                    os.kill(json.load(lock)["pid"], signal.SIGTERM)
+                    asked = True
+                    print("a server of an earlier demo is stopped first")
+                except (ValueError, KeyError):  # it is just being written
+                    pass
+                except ProcessLookupError:
+                    asked = True
+            time.sleep(0.1)
+    sys.exit(f"the server of an earlier demo does not end; its data are in {ROOT / 'data'}")
+
+
+def start_server(env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """`runstream up` on free ports; returns when it listens."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "runstream.cli", "up", "--grpc-port", "0", "--http-port", "0"],
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C on the terminal is for the demo, which then ends the server
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    discovery = Path(env["RUNSTREAM_HOME"]) / "server.json"
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if json.loads(discovery.read_text())["pid"] == server.pid:
+                return server
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.05)
+    stop_process(server)
+    sys.exit("the server did not start")
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, and see that it does."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def stop_sender() -> None:
+    """End the sender that the sweep started; it would wait for more runs."""
+    from runstream.sender.ask import NoSenderError, ask
+
+    try:
+        pid = ask(os.environ["RUNSTREAM_SPOOL"], {"op": "info"}, 5.0)["pid"]
+        os.kill(int(pid), signal.SIGTERM)
+    except (NoSenderError, OSError):
+        pass  # it has ended by itself
+
+
+def run_sweep(env: dict[str, str]) -> list[str]:
+    """Run the sweep as anybody would, and return the ids of its runs."""
+    script = Path(sweep.__file__)
+    child = subprocess.Popen(
+        [sys.executable, str(script)], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    ids = []
+    assert child.stdout is not None
+    for line in child.stdout:
+        print(" ", line, end="", flush=True)
+        if line.startswith("alpha "):
+            ids.append(line.split()[-1])
+    if child.wait() != 0:
+        sys.exit(f"the sweep failed with exit code {child.returncode}")
+    return ids
+
+
+def read_best(ids: list[str]) -> tuple[float, str]:
+    """The best alpha according to the server, and the link to its run."""
+    from runstream import Experiment, Run, Workspace
+
+    experiment = Experiment(Workspace.from_config(), "diabetes-ridge")
+    runs = [Run(experiment, run_id) for run_id in ids]
+    metrics = [run.get_metrics() for run in runs]
+    best = min(range(len(runs)), key=lambda number: metrics[number]["mse"])
+    return metrics[best]["alpha"], runs[best].get_portal_url()
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    env = environment()
+    for folder in (ROOT, ROOT / ".runstream"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    # The nearest configuration wins: none above this checkout has a say.
+    (ROOT / ".runstream" / "config.json").write_text('{"workspace_name": "demo"}\n')
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(ROOT)
+    stop_leftover()
+    print("starting a server …", flush=True)
+    server = start_server(env)
+    try:
+        print("a sweep over Ridge's alpha:", flush=True)
+        found, link = read_best(run_sweep(env))
+        expected = min(sweep.ALPHAS, key=sweep.evaluate)
+        print(f"best alpha, read from the server: {found:.2f}; computed without it: {expected:.2f}")
+        if found != expected:
+            print("they differ", file=sys.stderr)
+            return 1
+        print(f"its run: {link}")
+        if sys.stdout.isatty():
+            token = json.loads((ROOT / "home" / "server.json").read_text())
+            print(f"sign in once: {token['http']}/login?token={token['token']}")
+            print("the server goes on until Ctrl-C", flush=True)
+            server.wait()
+        return 0
+    finally:
+        stop_sender()
+        stop_process(server)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(0 if sys.stdout.isatty() else 130)

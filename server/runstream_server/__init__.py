@@ -1,0 +1,1 @@
+"""Configuration, commands and the one-process server."""

@@ -1,0 +1,235 @@
+"""Settings of the server: one table, read once at the edge.
+
+A setting comes from the command line, else from the environment, else from the table. `docs/settings.md` is
+generated from the table, and a test holds it to that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runstream.home import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, default_data_folder
+from runstream_server.errors import ConfigError
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError("a port is a number from 0 to 65535; 0 picks a free one")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 1e9:
+        raise ValueError("seconds are not negative, and finite")
+    return seconds
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http://host:port or https://host")
+    return text.rstrip("/")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"expected {', '.join(choices[:-1])} or {choices[-1]}")
+        return text.lower()
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    """Field of ServerConfig; with dashes the option of `runstream up`."""
+    environment: str
+    default: str
+    """As somebody would type it; empty: see `meaning`."""
+    unit: str
+    meaning: str
+    parse: Callable[[str], object] = str
+    option: bool = False
+    """Also an option of `runstream up`."""
+
+
+SETTINGS = (
+    Setting(
+        "data",
+        "RUNSTREAM_DATA",
+        "",
+        "path",
+        "Folder for the event log, the tables and the keys. Default: `RUNSTREAM_HOME/data` when that is set, "
+        "else `runstream` in the XDG data folder (`~/.local/share`).",
+        _folder,
+        option=True,
+    ),
+    Setting(
+        "host",
+        "RUNSTREAM_HOST",
+        "127.0.0.1",
+        "address",
+        "Address to listen on. One that other machines reach needs an API key first: "
+        "`runstream keys add NAME`.",
+        option=True,
+    ),
+    Setting(
+        "grpc_port",
+        "RUNSTREAM_GRPC_PORT",
+        str(DEFAULT_GRPC_PORT),
+        "port",
+        "Port for gRPC; 0 picks a free one.",
+        _port,
+        option=True,
+    ),
+    Setting(
+        "http_port",
+        "RUNSTREAM_HTTP_PORT",
+        str(DEFAULT_HTTP_PORT),
+        "port",
+        "Port for HTTP: pages, Connect, `/healthz`, `/metrics`; 0 picks a free one.",
+        _port,
+        option=True,
+    ),
+    Setting(
+        "public_url",
+        "RUNSTREAM_PUBLIC_URL",
+        "",
+        "URL",
+        "Base of links to runs, as people's browsers reach the HTTP port. Scripts read it too. "
+        "Default: the address it listens on.",
+        _url,
+        option=True,
+    ),
+    Setting(
+        "hosts",
+        "RUNSTREAM_HOSTS",
+        "",
+        "names",
+        "Names, with commas between, by which the HTTP port may be asked for beside this machine's own, "
+        "`--host` and that of the public URL. Others are refused, since web pages could use them to read.",
+        _names,
+    ),
+    Setting(
+        "log_url",
+        "RUNSTREAM_LOG_URL",
+        "",
+        "URL",
+        "Event log. Default: `sqlite:///DATA/log.sqlite`.",
+    ),
+    Setting(
+        "tables_url",
+        "RUNSTREAM_TABLES_URL",
+        "",
+        "URL",
+        "Tables. Default: `chdb:///DATA/tables`, ClickHouse's engine in this process.",
+    ),
+    Setting("hot_url", "RUNSTREAM_HOT_URL", "memory://", "URL", "Hot state: leases, applied positions."),
+    Setting(
+        "drain_s",
+        "RUNSTREAM_DRAIN_S",
+        "20",
+        "s",
+        "At the end: how long to bring what is in the event log into the tables. "
+        "What is left is applied at the next start.",
+        _seconds,
+    ),
+    Setting(
+        "idle_exit_s",
+        "RUNSTREAM_IDLE_EXIT_S",
+        "1800",
+        "s",
+        "A server that was started on demand ends when nobody wrote or read for so long; 0: never.",
+        _seconds,
+    ),
+    Setting(
+        "log_level",
+        "RUNSTREAM_LOG_LEVEL",
+        "warning",
+        "",
+        "What is written to stderr: `debug`, `info`, `warning` or `error`.",
+        _one_of("debug", "info", "warning", "error"),
+    ),
+    Setting(
+        "log_format",
+        "RUNSTREAM_LOG_FORMAT",
+        "text",
+        "",
+        "`text` for people, `json` (an object a line) for machines.",
+        _one_of("text", "json"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Settings of one server process; the table says what each is."""
+
+    data: Path
+    host: str
+    grpc_port: int
+    http_port: int
+    public_url: str | None
+    hosts: tuple[str, ...]
+    log_url: str
+    tables_url: str
+    hot_url: str
+    drain_s: float
+    idle_exit_s: float
+    log_level: str
+    log_format: str
+    autostarted: bool = False
+    """Started by a sender, not by a person."""
+
+    @property
+    def loopback(self) -> bool:
+        """True when only this machine can reach it."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """True for addresses that only this machine reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_config(
+    options: Mapping[str, str | None], environment: Mapping[str, str], *, autostarted: bool = False
+) -> ServerConfig:
+    """Settings from options, environment and the table. Raises ConfigError, naming the setting."""
+    values: dict[str, object] = {}
+    for setting in SETTINGS:
+        source = f"--{setting.name.replace('_', '-')}"
+        text = options.get(setting.name)
+        if not text:
+            source, text = setting.environment, environment.get(setting.environment) or setting.default
+        try:
+            values[setting.name] = setting.parse(text) if text else None
+        except ValueError as error:
+            raise ConfigError(f"{source}={text}: {error}") from None
+    data = values["data"] = values["data"] or default_data_folder()
+    values["hosts"] = values["hosts"] or ()
+    values["log_url"] = values["log_url"] or f"sqlite://{data}/log.sqlite"
+    values["tables_url"] = values["tables_url"] or f"chdb://{data}/tables"
+    return ServerConfig(**values, autostarted=autostarted)  # type: ignore[arg-type]  # the table has every field

@@ -1,0 +1,83 @@
+"""The figures at /metrics: one table, read when somebody asks, so that counting costs nothing in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from runstream_ingest.service import IngestStats
+from runstream_ingest.writers.loop import WriterStats
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of the table. Its name is prefixed with `runstream_`."""
+
+    name: str
+    meaning: str
+    read: Callable[[], Mapping[str, float]]
+    """Value by the value of the label; without a label by the empty text."""
+    label: str = ""
+    rises: bool = True
+    """A counter; else a gauge."""
+
+
+def figures(ingest: IngestStats, writers: Mapping[str, WriterStats]) -> tuple[Figure, ...]:
+    """The table."""
+
+    def one(name: str) -> Callable[[], Mapping[str, float]]:
+        return lambda: {"": float(getattr(ingest, name))}
+
+    def each(name: str) -> Callable[[], Mapping[str, float]]:
+        return lambda: {topic: _number(getattr(stats, name)) for topic, stats in writers.items()}
+
+    return (
+        Figure("ingest_streams", "Open streams of senders.", one("streams"), rises=False),
+        Figure("ingest_requests", "Requests of senders.", one("requests")),
+        Figure("ingest_bytes", "Bytes of all requests.", one("bytes")),
+        Figure("ingest_records", "Records that were acknowledged: durable in the event log.", one("records")),
+        Figure("ingest_refused", "Records that were refused for good.", one("refused")),
+        Figure("ingest_postponed", "Records that senders were asked to send again.", one("postponed")),
+        Figure("writer_records", "Records that were brought into the tables.", each("records"), "topic"),
+        Figure("writer_rows", "Rows that were inserted.", each("rows"), "topic"),
+        Figure("writer_blocks", "Inserts.", each("blocks"), "topic"),
+        Figure("writer_dead_letters", "Records that could not be stored.", each("dead_letters"), "topic"),
+        Figure("writer_lost", "Records that had expired before they were read.", each("lost"), "topic"),
+        Figure(
+            "writer_failures", "Reads and inserts that failed and were repeated.", each("failures"), "topic"
+        ),
+        Figure(
+            "writer_paused",
+            "1 while nothing moves because of failures.",
+            each("paused"),
+            "topic",
+            rises=False,
+        ),
+    )
+
+
+def _number(value: float | str) -> float:
+    return float(bool(value)) if isinstance(value, str) else float(value)
+
+
+class Figures(Collector):
+    """The table, for a registry."""
+
+    def __init__(self, table: Sequence[Figure], registry: CollectorRegistry) -> None:
+        """Registers itself."""
+        self._table = table
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """All figures now."""
+        for figure in self._table:
+            make = CounterMetricFamily if figure.rises else GaugeMetricFamily
+            labels = [figure.label] if figure.label else []
+            metric = make(f"runstream_{figure.name}", figure.meaning, labels=labels)
+            for labelled, value in figure.read().items():
+                metric.add_metric([labelled] if figure.label else [], value)
+            yield metric

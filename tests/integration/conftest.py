@@ -1,0 +1,26 @@
+"""Fixtures of the tests that run whole processes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import Place
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A user of his own. When the test fails, what his servers said is shown."""
+    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
+    made = Place(root)
+    try:
+        yield made
+    finally:
+        made.close()
+        if made.log.exists():
+            print(f"servers of {request.node.name}:\n{made.log.read_text()}")
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""What a start claims: the data folder, the ports; and how it logs."""
+
+import io
+import json
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from runstream import home
+from runstream_server import listen, telemetry
+from runstream_server.data_folder import DataFolder
+from runstream_server.errors import AddressTaken, ConfigError, DataFolderInUse
+
+
+def test_a_second_server_is_told_who_has_the_data(tmp_path: Path) -> None:
+    first = DataFolder(tmp_path / "data")
+    with pytest.raises(DataFolderInUse, match=rf"pid {os.getpid()}, still starting"):
+        DataFolder(tmp_path / "data")
+    first.describe({"http": "http://h:1", "grpc": "h:2"})
+    with pytest.raises(DataFolderInUse, match=rf"pid {os.getpid()} at http://h:1 \(gRPC h:2\)"):
+        DataFolder(tmp_path / "data")
+    first.release()
+    DataFolder(tmp_path / "data").release()
+
+
+def test_the_data_keeps_its_identity(tmp_path: Path) -> None:
+    first = DataFolder(tmp_path / "a")
+    other = DataFolder(tmp_path / "b")
+    made = first.server_id()
+    assert len(made) == 16
+    assert made != other.server_id()
+    first.release()
+    other.release()
+    again = DataFolder(tmp_path / "a")
+    assert again.server_id() == made
+    again.release()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="Choose another with --data DIR"):
+        DataFolder(tmp_path / "file")
+
+
+def test_a_taken_port_is_told_with_its_option() -> None:
+    with listen.bind("127.0.0.1", 0, "--x") as taken:
+        port = listen.port_of(taken)
+        with pytest.raises(AddressTaken, match=rf"port {port} on 127.0.0.1 is taken.*--http-port 0"):
+            listen.reserve("127.0.0.1", 0, port)
+        with pytest.raises(AddressTaken, match=rf"port {port} on 127.0.0.1 is taken.*--grpc-port 0"):
+            listen.reserve("127.0.0.1", port, 0)
+
+
+def test_addresses_that_are_not_ours() -> None:
+    with pytest.raises(AddressTaken, match="not an address of this machine"):
+        listen.bind("192.0.2.1", 0, "--x")
+    with pytest.raises(ConfigError, match="both 7300"):
+        listen.reserve("127.0.0.1", 7300, 7300)
+
+
+def test_kept_ports_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNSTREAM_HOME", str(tmp_path))
+    free = []
+    for _ in range(2):
+        with listen.bind("127.0.0.1", 0, "--x") as probe:
+            free.append(listen.port_of(probe))
+    home.write_ports(*free)
+    grpc_port, http = listen.reserve_kept("127.0.0.1")
+    with http:
+        assert [grpc_port, listen.port_of(http)] == free
+        # Taken meanwhile: others, and those are kept from now on.
+        other_grpc, other_http = listen.reserve_kept("127.0.0.1")
+        with other_http:
+            assert listen.port_of(other_http) != free[1]
+            assert home.read_ports() == (other_grpc, listen.port_of(other_http))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_ipv6_is_written_as_addresses_want_it() -> None:
+    assert listen.authority("::1", 5) == "[::1]:5"
+    assert listen.authority("[::1]", 5) == "[::1]:5"
+    assert listen.authority("h", 5) == "h:5"
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_log_lines_carry_their_fields(
+    format: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    request.addfinalizer(lambda: (root.handlers.__setitem__(slice(None), before), root.setLevel(level)))
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    telemetry.configure_logging("info", format)
+    logging.captureWarnings(False)
+    logging.getLogger("a.b").info("what %s", "happened", extra={"topic": "points", "n": 3})
+    logging.getLogger("a.b").debug("not this")
+    (line,) = out.getvalue().splitlines()
+    if format == "json":
+        found = json.loads(line)
+        assert found.pop("time")
+        assert found == {
+            "level": "info",
+            "logger": "a.b",
+            "message": "what happened",
+            "topic": "points",
+            "n": 3,
+        }
+    else:
+        assert line.endswith(" info a.b: what happened topic=points n=3")
