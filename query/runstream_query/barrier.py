@@ -1,0 +1,258 @@
+"""What a read waits for: positions of the log that the caller has written, and the last points of writers
+that have ended.
+
+A consumer is named like the topic it reads. A reader that cannot be sure to see what it asked for gets an
+error, never older data as if it were new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runstream.v1 import run_pb2
+from runstream_query.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
+from runstream_query.selection import MAX_TIMEOUT_MS
+from runstream_query.sql import ask_rows
+from runstream_query.status import (
+    ATTRIBUTE_SET,
+    RUN_ENDED,
+    RUN_STARTED,
+    WRITER_DRAINED,
+    WRITER_ENDED,
+    WRITER_STARTED,
+)
+from runstream_store.hot import HotState
+from runstream_store.position import Position
+from runstream_store.tables import Tables
+
+CONSUMERS: Final = ("points", "runs")
+
+Epochs = Callable[[str], Awaitable[bytes]]
+"""Gives the epoch that a topic of the log has now."""
+
+Ends = Callable[[str], Awaitable[list[Position]]]
+"""Gives the last position that a topic of the log has now, one for each partition that has any."""
+
+_CATCH_UP_S: Final = 2.0
+_BUSY_S: Final = 0.02
+_PATIENT_S: Final = 0.25
+
+# For each writer of a run that ended it or ended itself: how far it must be drained, and what it said when
+# it was. `precedence` of an end is seq_end * 4 + 2 * exit_seen + observed, and of a drain seq_end.
+_WRITERS: Final = f"""
+SELECT e.run AS run, e.writer AS writer,
+    greatest(
+        intDiv(maxIf(e.precedence, e.kind = {WRITER_ENDED}), 4), maxIf(e.seq + 1, e.kind = {RUN_ENDED})
+    ) AS needs,
+    maxIf(e.seq + 1, e.kind = {RUN_ENDED}) AS said,
+    countIf(e.kind = {WRITER_ENDED}) > 0
+        AND maxIf(bitAnd(e.precedence, 1), e.kind = {WRITER_ENDED}) = 0 AS unobserved,
+    maxIf(e.precedence, e.kind = {WRITER_DRAINED}) AS drained,
+    countIf(e.kind IN ({RUN_ENDED}, {WRITER_ENDED})) > 0 AS ended,
+    hex(argMaxIf(e.event, e.precedence, e.kind = {WRITER_DRAINED})) AS event,
+    groupUniqArrayIf(concat(e.launch, ' ', toString(e.restart)),
+        e.kind IN ({RUN_STARTED}, {WRITER_STARTED}) AND e.launch != '') AS launches
+FROM run_events AS e
+WHERE e.workspace = {{workspace:String}} AND e.run IN {{runs:Array(String)}} AND e.kind != {ATTRIBUTE_SET}
+GROUP BY run, writer
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnds:
+    """What the writers of some runs of one workspace have said about their ends."""
+
+    workspace: str
+    positions: Mapping[str, tuple[Position, ...]]
+    """By run: positions in the log that hold the last points of writers that have ended."""
+    undrained: frozenset[str]
+    """Runs with a writer that has ended, and of which more is to come into the log."""
+    relaunched: tuple[str, ...]
+    """Runs with more than one launch."""
+
+    @staticmethod
+    def joined(workspace: str, parts: Sequence[RunEnds]) -> RunEnds:
+        """The same of all runs of several parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return RunEnds(
+            workspace,
+            {run: positions for part in parts for run, positions in part.positions.items()},
+            frozenset[str]().union(*(part.undrained for part in parts)),
+            tuple(run for part in parts for run in part.relaunched),
+        )
+
+
+async def run_ends(
+    tables: Tables, hot: HotState, workspace: str, runs: Iterable[str], timeout_s: float
+) -> RunEnds:
+    """Reads what the writers of some runs have said."""
+    params = {"workspace": workspace, "runs": list(runs)}
+    rows = await ask_rows(tables, _WRITERS, params, timeout_s)
+    doubtful = [row for row in rows if row["unobserved"]]
+    alive = await hot.lease_alive([row["writer"] for row in doubtful], time.time_ns())
+    for row, lives in zip(doubtful, alive, strict=True):
+        if lives:  # only a copy of its spool has ended
+            row["needs"], row["ended"] = row["said"], row["said"] > 0
+    launches: dict[str, set[str]] = {}
+    positions: dict[str, list[Position]] = {}
+    undrained: set[str] = set()
+    for row in rows:
+        launches.setdefault(row["run"], set()).update(row["launches"])
+        if not row["ended"]:
+            continue
+        if row["drained"] < row["needs"]:
+            undrained.add(row["run"])
+        positions.setdefault(row["run"], []).extend(_positions(row["event"]))
+    return RunEnds(
+        workspace,
+        {run: tuple(of_run) for run, of_run in positions.items()},
+        frozenset(undrained),
+        tuple(run for run, of_run in launches.items() if len(of_run) > 1),
+    )
+
+
+def event_of(text: str) -> run_pb2.RunEvent:
+    """A RunEvent from the tables; it comes in hexadecimal, because engines give texts as UTF-8."""
+    return run_pb2.RunEvent.FromString(bytes.fromhex(text))
+
+
+def _positions(event: str) -> list[Position]:
+    drained = event_of(event).writer_drained
+    return [Position(p.topic, p.partition, p.offset, p.epoch) for p in drained.positions]
+
+
+class Barrier:
+    """Waits, on behalf of reads, until the tables are far enough."""
+
+    def __init__(
+        self, hot: HotState, epochs: Epochs | None, default_timeout_ms: int, ends: Ends | None = None
+    ) -> None:
+        """
+        :param epochs: how to ask the log for its epochs; None where there is no log to ask.
+        :param ends: how to ask it for its ends.
+        """
+        self._ends = ends
+        self._hot = hot
+        self._epochs = epochs
+        self._default_ms = default_timeout_ms
+
+    def deadline(self, message: Any) -> float:
+        """When a read with this ReadBarrier gives up, on the monotonic clock.
+
+        :raises InvalidArgument: its timeout is too long.
+        """
+        if message.timeout_ms > MAX_TIMEOUT_MS:
+            raise InvalidArgument(f"barrier.timeout_ms is {message.timeout_ms}; at most {MAX_TIMEOUT_MS}")
+        return time.monotonic() + (message.timeout_ms or self._default_ms) / 1000
+
+    async def reach(self, message: Any, deadline: float) -> None:
+        """Waits for the positions of a ReadBarrier.
+
+        :raises DeadlineExceeded: they were not reached in time.
+        :raises FailedPrecondition: they belong to a log that is no more.
+        :raises InvalidArgument: they are no positions.
+        """
+        positions = [Position(p.topic, p.partition, p.offset, p.epoch) for p in message.positions]
+        for position in positions:
+            if position.topic not in CONSUMERS:
+                raise InvalidArgument(f"barrier.positions: no reader waits for topic {position.topic!r}")
+            if len(position.epoch) != 16:
+                raise InvalidArgument(f"barrier.positions: an epoch has 16 bytes, not {len(position.epoch)}")
+            if await self._gone(position):
+                raise FailedPrecondition(
+                    f"the position {position.offset} of topic {position.topic!r} belongs to an event log"
+                    f" (epoch {position.epoch.hex()}) that this server does not have: its log was made anew,"
+                    " or the position is of another server. What was written there can't be waited for:"
+                    " log again, or read without the position"
+                )
+        await self._wait(positions, deadline, "what was just logged")
+        await self._catch_up(deadline)
+
+    async def _catch_up(self, deadline: float) -> None:
+        """Waits for the events of runs that are in the log by now.
+
+        A run whose end was acknowledged is then known to have ended, also to who asks without a position. It
+        is not waited for long: when the writer stands still, reads go on, and ReadInfo.as_of tells how far
+        it is.
+        """
+        if self._ends is not None:
+            left = max(0.0, min(deadline - time.monotonic(), _CATCH_UP_S))
+            await self._hot.wait_applied("runs", await self._ends("runs"), left)
+
+    async def unsettled(self, ends: RunEnds) -> list[str]:
+        """The runs with a writer that has ended, and whose last points are not in the tables."""
+        runs = set(ends.undrained)
+        for run, positions in ends.positions.items():
+            if run not in runs and not await self._holds(positions):
+                runs.add(run)
+        return sorted(runs)
+
+    async def approach(self, ends: RunEnds, runs: Iterable[str], deadline: float, waited: int) -> None:
+        """Waits a little for these unsettled runs: until known positions are applied, or for more to be
+        known.
+
+        :param waited: how often this was done before.
+        :raises DeadlineExceeded: it is too late.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            names = ", ".join(repr(run) for run in list(runs)[:3])
+            raise DeadlineExceeded(
+                f"the last points of {names} have not reached the tables, though the run has ended: its"
+                " sender may be unable to reach the server. Try again, or read what is there with"
+                " allow_settling"
+            )
+        nap = min(left, _PATIENT_S, _BUSY_S * 2 ** min(waited, 10))
+        by_consumer: dict[str, list[Position]] = {}
+        for run in runs:
+            if run not in ends.undrained:
+                for position in ends.positions.get(run, ()):
+                    if not await self._holds((position,)):
+                        by_consumer.setdefault(position.topic, []).append(position)
+        if not by_consumer:
+            await asyncio.sleep(nap)
+        for consumer, positions in by_consumer.items():
+            await self._hot.wait_applied(consumer, positions, nap)
+
+    async def _holds(self, positions: Iterable[Position]) -> bool:
+        """Whether the tables hold all of these positions. Those of a log that is no more say nothing."""
+        for position in positions:
+            applied = await self._hot.applied(
+                position.topic, position.topic, position.partition, position.epoch
+            )
+            if (applied is None or applied < position.offset) and not await self._gone(position):
+                return False
+        return True
+
+    async def as_of(self) -> list[Position]:
+        """How far the tables are, one position for each topic and partition: of its newest log."""
+        found: dict[tuple[str, int], Position] = {}
+        for consumer in CONSUMERS:
+            for position in await self._hot.applied_positions(consumer):
+                place = position.topic, position.partition
+                if place not in found or not await self._gone(position):
+                    found[place] = position
+        return list(found.values())
+
+    async def _gone(self, position: Position) -> bool:
+        """Whether nothing is known of a position's log, and the log of today is another."""
+        if self._epochs is None or position.epoch == await self._epochs(position.topic):
+            return False
+        known = await self._hot.applied(position.topic, position.topic, position.partition, position.epoch)
+        return known is None or known < position.offset
+
+    async def _wait(self, positions: list[Position], deadline: float, what: str) -> None:
+        by_consumer: dict[str, list[Position]] = {}
+        for position in positions:
+            by_consumer.setdefault(position.topic, []).append(position)
+        for consumer, of_consumer in by_consumer.items():
+            left = max(0.0, deadline - time.monotonic())
+            if not await self._hot.wait_applied(consumer, of_consumer, left):
+                raise DeadlineExceeded(
+                    f"the tables do not hold {what} yet; try again, or with a longer timeout"
+                )

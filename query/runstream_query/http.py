@@ -1,0 +1,219 @@
+"""The HTTP port: the service in the Connect protocol, pages, health, metrics.
+
+Only requests that name this server as their host are answered: a page of another site whose name was bound
+to this address (DNS rebinding) has the same address, but another host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from runstream_query import login
+from runstream_query.connect import QueryConnectApplication
+from runstream_query.errors import NotFound, QueryServiceError, Unauthenticated
+from runstream_query.pages import Page, Pages
+from runstream_query.service import QueryServicer, translated
+
+_log = logging.getLogger("runstream.query")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_STATUS: Final = {"INVALID_ARGUMENT": 400, "UNAUTHENTICATED": 401, "NOT_FOUND": 404, "UNAVAILABLE": 503}
+_MAX_FORM: Final = 10_000
+_SECURITY: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
+        b" frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a handler needs to know."""
+
+    method: str
+    path: str
+    segments: tuple[str, ...]
+    """Parts of the path, with escapes undone."""
+    query: dict[str, str]
+    host: str
+    headers: dict[str, str]
+    secure: bool
+
+    @property
+    def authorization(self) -> str | None:
+        """The credential."""
+        return self.headers.get("authorization") or login.bearer(self.headers.get("cookie"), self.host)
+
+
+def build_app(servicer: QueryServicer) -> App:
+    """The ASGI application of the HTTP port."""
+    return HttpPort(servicer)
+
+
+class HttpPort:
+    """Sends each request where it belongs."""
+
+    def __init__(self, servicer: QueryServicer) -> None:
+        """`servicer` answers."""
+        self._servicer = servicer
+        self._connect = QueryConnectApplication(servicer)
+        self._pages = Pages(servicer)
+        public = urlsplit(servicer.settings.public_url).hostname or ""
+        self._names = {"localhost", public.lower(), *(name.lower() for name in servicer.settings.hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        if scope["type"] != "http":
+            return
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        host = headers.get("host", "")
+        if not self.is_me(host):
+            text = "This server is not asked by that name. Add it to the server's --public-url or hosts setting.\n"
+            await _respond(send, _plain(421, text))
+            return
+        if scope["path"].startswith(self._connect.path + "/"):
+            await self._connect(cast(Any, scope), cast(Any, receive), cast(Any, send))
+            return
+        raw = scope.get("raw_path") or scope["path"].encode()
+        request = Request(
+            method=scope["method"],
+            path=scope["path"],
+            segments=_segments(raw),
+            query={
+                key: values[-1] for key, values in parse_qs(scope["query_string"].decode("latin-1")).items()
+            },
+            host=host,
+            headers=headers,
+            secure=scope.get("scheme") == "https" or self._servicer.settings.public_url.startswith("https:"),
+        )
+        await _respond(send, await self._answer(request, receive), head=request.method == "HEAD")
+
+    def is_me(self, host: str) -> bool:
+        """Whether a `host` header names this server. Plain addresses are good: nobody can bind them to
+        another one."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower().rstrip(".")
+        except ValueError:
+            return False
+        if name in self._names and name:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name.endswith(".localhost")
+        return True
+
+    async def _answer(self, request: Request, receive: Receive) -> Page:
+        try:
+            if request.path == "/login":
+                return await self._login(request, receive)
+            if request.method not in ("GET", "HEAD"):
+                return _plain(405, "Only GET.\n", (b"allow", b"GET, HEAD"))
+            if request.path == "/healthz":
+                return await self._health()
+            if request.path == "/metrics":
+                return Page(200, generate_latest(), CONTENT_TYPE_LATEST)
+            if request.path == "/style.css":
+                return self._pages.style()
+            self._servicer.authenticate(request.authorization)
+            page = await translated(self._pages.page(request.segments, request.query))
+            if page is None:
+                raise NotFound("There is nothing at this address.")
+            return cast(Page, page)
+        except Unauthenticated:
+            after = request.path if request.path.startswith("/") else "/"
+            return self._pages.login(401, _again(request, after), wrong=False)
+        except QueryServiceError as error:
+            return self._pages.error(_STATUS.get(error.code, 500), str(error))
+        except Exception:
+            _log.exception("a page could not be made")
+            return self._pages.error(500, "The page could not be made; the server's log says why.")
+
+    async def _health(self) -> Page:
+        """Whether reads can be answered."""
+        try:
+            await translated(self._servicer.check())
+        except QueryServiceError as error:
+            return _plain(503, f"{error}\n")
+        return _plain(200, "ok\n")
+
+    async def _login(self, request: Request, receive: Receive) -> Page:
+        """Takes a token from the link that the server prints, or from the form."""
+        given = dict(request.query)
+        if request.method == "POST":
+            given |= await _form(receive)
+        after = login.local_path(given.get("next", "/"))
+        token = given.get("token", "").strip()
+        if not token:
+            return self._pages.login(200, after, wrong=False)
+        if not self._servicer.knows(token):
+            return self._pages.login(403, after, wrong=True)
+        cookie = login.set_cookie(token, request.host, secure=request.secure)
+        headers = (
+            (b"location", after.encode()),
+            (b"set-cookie", cookie.encode()),
+            (b"cache-control", b"no-store"),
+        )
+        return Page(303, b"", "text/plain; charset=utf-8", headers)
+
+
+def _again(request: Request, path: str) -> str:
+    """The address of a request, to come back to."""
+    return login.local_path(f"{path}?{urlencode(request.query)}" if request.query else path)
+
+
+def _segments(raw: bytes) -> tuple[str, ...]:
+    from urllib.parse import unquote
+
+    path = raw.split(b"?", 1)[0].decode("latin-1")
+    return (
+        tuple(unquote(part, errors="replace") for part in path.strip("/").split("/"))
+        if path.strip("/")
+        else ()
+    )
+
+
+async def _form(receive: Receive) -> dict[str, str]:
+    body = b""
+    while len(body) <= _MAX_FORM:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or not message.get("more_body"):
+            break
+    return _fields(body[:_MAX_FORM])
+
+
+def _fields(data: bytes) -> dict[str, str]:
+    """The fields of a query or a form; of several with one name the last."""
+    return {key: values[-1] for key, values in parse_qs(data.decode("latin-1")).items()}
+
+
+def _plain(status: int, text: str, *headers: tuple[bytes, bytes]) -> Page:
+    return Page(status, text.encode(), "text/plain; charset=utf-8", headers)
+
+
+async def _respond(send: Send, page: Page, *, head: bool = False) -> None:
+    headers = [
+        (b"content-type", page.content_type.encode()),
+        (b"content-length", str(len(page.body)).encode()),
+        *_SECURITY,
+        *page.headers,
+    ]
+    await send({"type": "http.response.start", "status": page.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else page.body})

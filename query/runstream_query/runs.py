@@ -1,0 +1,362 @@
+"""Runs, as people see them: state, names, attributes, writers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runstream.v1 import point_pb2, query_service_pb2, run_pb2
+from runstream_query import tokens
+from runstream_query.barrier import Barrier, event_of, run_ends
+from runstream_query.errors import InvalidArgument, NotFound
+from runstream_query.names import display_name
+from runstream_query.settings import QuerySettings
+from runstream_query.sql import Clause, ask_rows
+from runstream_query.status import (
+    FINAL,
+    OPEN_WRITERS,
+    RUN_ENDED,
+    RUN_STARTED,
+    WRITER_DRAINED,
+    WRITER_ENDED,
+    WRITER_STARTED,
+    runs_sql,
+    starts_sql,
+)
+from runstream_store.hot import HotState
+from runstream_store.tables import Tables
+
+DISPLAY_NAME: Final = "display_name"
+"""Key of the system attribute that names a run."""
+
+_LISTED: Final = (run_pb2.ATTRIBUTE_KIND_TAG, run_pb2.ATTRIBUTE_KIND_SYSTEM)
+_MAX_PAGE: Final = 10_000
+
+# The whole tuple, because argMax alone passes over values that are NULL.
+_ATTRIBUTES: Final = """
+SELECT workspace, run, kind, key, argMax((value, removed), (version, writer, seq)) AS newest
+FROM attributes FINAL
+WHERE {scope} AND kind IN {kinds:Array(UInt8)}
+GROUP BY workspace, run, kind, key
+HAVING newest.2 = 0
+ORDER BY workspace, run, kind, key
+"""
+
+_EVENTS: Final = """
+SELECT e.workspace AS workspace, e.run AS run, e.kind AS kind, e.writer AS writer, e.seq AS seq,
+    hex(argMax(e.event, e.precedence)) AS event
+FROM run_events AS e
+WHERE {scope} AND e.kind IN {kinds:Array(UInt8)}
+GROUP BY workspace, run, kind, writer, seq
+"""
+
+# One start of each launch says what all its ranks say.
+_STARTS: Final = f"""
+SELECT e.workspace AS workspace, e.run AS run, hex(e.event) AS event
+FROM run_events AS e
+WHERE {{scope}} AND e.kind = {RUN_STARTED}
+ORDER BY e.workspace, e.run, e.time, e.writer, e.seq
+LIMIT 1 BY e.workspace, e.run, e.launch, e.restart
+"""
+
+_NUMBER: Final = f"""
+SELECT count() AS number FROM (
+    SELECT e.run AS run, min(e.time) AS first_started, argMin(e.experiment, e.time) AS experiment
+    FROM run_events AS e
+    WHERE e.workspace = {{workspace:String}} AND e.kind = {RUN_STARTED}
+    GROUP BY run
+    HAVING experiment = {{experiment:String}}
+) WHERE (toUnixTimestamp64Nano(first_started), run) <= ({{first_started:Int64}}, {{run:String}})
+"""
+
+_REJECTIONS: Final = """
+SELECT reason, sum(elements) AS elements, count() AS records FROM (
+    SELECT writer, first_seq, seq_end, any(reason) AS reason, max(elements) AS elements
+    FROM dead_letters FINAL
+    WHERE workspace = {workspace:String} AND run = {run:String}
+    GROUP BY writer, first_seq, seq_end, topic, if(seq_end > 0, 0, offset), if(seq_end > 0, '', toString(epoch))
+)
+GROUP BY reason ORDER BY elements DESC, reason
+"""
+
+_HAS_POINTS: Final = """
+SELECT 1 FROM points WHERE workspace = {workspace:String} AND run = {run:String} LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReader:
+    """Reads runs."""
+
+    tables: Tables
+    hot: HotState
+    barrier: Barrier
+    settings: QuerySettings
+
+    async def query(self, sql: str, params: Mapping[str, object]) -> list[dict[str, Any]]:
+        """Rows of a query."""
+        return await ask_rows(self.tables, sql, params, self.settings.query_timeout_s)
+
+    async def alive(self, scope: Clause) -> list[str]:
+        """The writers whose lease is renewed, among those on which a status depends."""
+        rows = await self.query(OPEN_WRITERS.replace("{scope}", scope.sql), scope.params)
+        writers = [row["writer"] for row in rows]
+        lives = await self.hot.lease_alive(writers, time.time_ns())
+        return [writer.hex().upper() for writer, lease in zip(writers, lives, strict=True) if lease]
+
+    async def states(self, scope: Clause) -> list[dict[str, Any]]:
+        """Rows of `runs_sql` for all runs within a scope."""
+        clause = runs_sql(scope)
+        return await self.query(clause.sql, {**clause.params, "alive": await self.alive(scope)})
+
+    async def ended(self, workspace: str, runs: Sequence[str]) -> list[str]:
+        """Those of the runs whose status is final."""
+        scope = Clause(
+            "e.workspace = {workspace:String} AND e.run IN {runs:Array(String)}",
+            {"workspace": workspace, "runs": list(runs)},
+        )
+        return sorted(state["run"] for state in await self.states(scope) if state["status"] in FINAL)
+
+    async def get(self, workspace: str, run: str) -> query_service_pb2.Run:
+        """One run, whole.
+
+        :raises NotFound: nothing is known of it.
+        """
+        scope = Clause(
+            "e.workspace = {workspace:String} AND e.run = {run:String}", {"workspace": workspace, "run": run}
+        )
+        states = await self.states(scope)
+        if not states:
+            states = [await self._without_events(workspace, run)]
+        state = states[0]
+        if state["experiment"]:
+            names = {"workspace": workspace, "run": run}
+            params = {**names, "experiment": state["experiment"], "first_started": state["first_started"]}
+            state["number"] = (await self.query(_NUMBER, params))[0]["number"]
+        (message,) = await self._messages(states, tuple(run_pb2.AttributeKind.values())[1:])
+        message.writers.extend(await self._writers(scope))
+        for row in await self.query(_REJECTIONS, scope.params):
+            message.rejections.add(reason=row["reason"], elements=row["elements"], records=row["records"])
+        return message
+
+    async def workspaces_of(self, run: str) -> list[str]:
+        """The workspaces that have a run with this id."""
+        sql = "SELECT DISTINCT toString(workspace) AS workspace FROM run_events WHERE run = {run:String} ORDER BY workspace"
+        return [row["workspace"] for row in await self.query(sql, {"run": run})]
+
+    async def _without_events(self, workspace: str, run: str) -> dict[str, Any]:
+        """The state of a run of which only points have come, or nothing."""
+        if not await self.query(_HAS_POINTS, {"workspace": workspace, "run": run}):
+            raise NotFound(f"there is no run {run!r} in workspace {workspace!r}")
+        return {
+            "workspace": workspace,
+            "run": run,
+            "experiment": "",
+            "status": 0,
+            "attempts": 0,
+            "started": 0,
+            "ended": 0,
+            "said": 0,
+            "decider": b"",
+            "decider_seq": 0,
+            "number": 0,
+        }
+
+    async def _writers(self, scope: Clause) -> list[query_service_pb2.WriterInfo]:
+        kinds = [WRITER_STARTED, WRITER_ENDED, WRITER_DRAINED]
+        rows = await self.query(_EVENTS.replace("{scope}", scope.sql), {**scope.params, "kinds": kinds})
+        found: dict[bytes, query_service_pb2.WriterInfo] = {}
+        # A writer may have more than one part in a run: the later definition is shown, the main one before
+        # others.
+        for row in sorted(rows, key=lambda row: (row["writer"], row["kind"], row["seq"])):
+            event = event_of(row["event"])
+            info = found.setdefault(row["writer"], query_service_pb2.WriterInfo(writer=row["writer"]))
+            if row["kind"] == WRITER_STARTED:
+                if info.HasField("started") and info.started.role == run_pb2.WRITER_ROLE_MAIN:
+                    continue
+                info.started.CopyFrom(event.writer_started)
+                info.started_time_ns = event.time_ns
+            elif row["kind"] == WRITER_ENDED:
+                info.ended.CopyFrom(event.writer_ended)
+                info.ended_time_ns = event.time_ns
+            elif not info.HasField("drained") or info.drained.seq_end <= event.writer_drained.seq_end:
+                info.drained.CopyFrom(event.writer_drained)
+        infos = sorted(found.values(), key=lambda info: (info.started_time_ns, info.writer))
+        alive = await self.hot.lease_alive([info.writer for info in infos], time.time_ns())
+        for info, lease in zip(infos, alive, strict=True):
+            info.responding = lease and not (info.HasField("ended") and info.ended.observed)
+        return infos
+
+    async def search(
+        self, request: query_service_pb2.SearchRunsRequest, bound_to: str
+    ) -> query_service_pb2.SearchRunsResponse:
+        """A page of runs, newest start first."""
+        size = request.page_size or 100
+        if size > _MAX_PAGE:
+            raise InvalidArgument(f"page_size is {size}; at most {_MAX_PAGE:,}")
+        scope, where = _filters(request)
+        after = Clause()
+        if request.page_token:
+            started, workspace, run = tokens.decode(bound_to, request.page_token, int, str, str)
+            after = Clause(
+                "WHERE (-started, workspace, run) > (-{started:Int64}, {last_workspace:String}, {last_run:String})",
+                {"started": started, "last_workspace": workspace, "last_run": run},
+            )
+        # The status of all is only needed when it decides which are wanted.
+        whole = runs_sql(scope) if request.statuses else starts_sql(scope)
+        sql = f"""
+            SELECT workspace, run, number, total, started FROM (
+                SELECT *, count() OVER () AS total FROM (
+                    SELECT *, if(experiment = '', 0, row_number() OVER (
+                        PARTITION BY workspace, experiment ORDER BY first_started, run)) AS number
+                    FROM ({whole.sql})
+                ) WHERE {where.sql or "1"}
+            ) {after.sql} ORDER BY started DESC, workspace, run LIMIT {size + 1}
+        """
+        params = {**whole.params, **where.params, **after.params}
+        rows = await self.query(sql, {**params, "alive": await self.alive(scope) if request.statuses else []})
+        response = query_service_pb2.SearchRunsResponse(total=rows[0]["total"] if rows else 0)
+        response.runs.extend(await self._listed(rows[:size]))
+        if len(rows) > size:
+            last = rows[size - 1]
+            response.next_page_token = tokens.encode(
+                bound_to, [last["started"], last["workspace"], last["run"]]
+            )
+        return response
+
+    async def _listed(self, rows: Sequence[dict[str, Any]]) -> list[query_service_pb2.Run]:
+        """The runs that some rows name, in their order."""
+        if not rows:
+            return []
+        keys = [(row["workspace"], row["run"]) for row in rows]
+        states = {
+            (state["workspace"], state["run"]): state for state in await self.states(_these(keys, "e."))
+        }
+        for key, row in zip(keys, rows, strict=True):
+            states[key]["number"] = row["number"]
+        return await self._messages([states[key] for key in keys], _LISTED)
+
+    async def _messages(
+        self, states: Sequence[dict[str, Any]], kinds: Iterable[int]
+    ) -> list[query_service_pb2.Run]:
+        """Runs in the order of their states, with the attributes of some kinds."""
+        runs = {
+            (state["workspace"], state["run"]): query_service_pb2.Run(
+                ref=point_pb2.RunRef(workspace=state["workspace"], run=state["run"]),
+                experiment=state["experiment"],
+                number=state.get("number", 0),
+                status=state["status"],
+                attempts=state["attempts"],
+                started_time_ns=state["started"],
+                ended_time_ns=state["ended"],
+            )
+            for state in states
+        }
+        if not runs:
+            return []
+        await self._add_names(runs)
+        await self._add_errors(runs, states)
+        await self._add_attributes(runs, kinds)
+        await self._add_settling(runs)
+        return list(runs.values())
+
+    async def _add_names(self, runs: Mapping[tuple[str, str], query_service_pb2.Run]) -> None:
+        scope = _these(runs, "e.")
+        for row in await self.query(_STARTS.replace("{scope}", scope.sql), scope.params):
+            started = event_of(row["event"]).run_started
+            run = runs[row["workspace"], row["run"]]
+            run.display_name = started.display_name or run.display_name
+            run.parent = started.parent or run.parent
+            run.run_type = started.run_type or run.run_type
+        for run in runs.values():
+            run.display_name = run.display_name or display_name(run.ref.run)
+
+    async def _add_errors(
+        self, runs: Mapping[tuple[str, str], query_service_pb2.Run], states: Iterable[dict[str, Any]]
+    ) -> None:
+        failed = {
+            (state["workspace"], state["run"]): state
+            for state in states
+            if state["status"] in (run_pb2.RUN_STATUS_FAILED, run_pb2.RUN_STATUS_CANCELED)
+        }
+        if not failed:
+            return
+        scope = _these(failed, "e.") & Clause(
+            "hex(e.writer) IN {deciders:Array(String)}",
+            {"deciders": list({state["decider"].hex().upper() for state in failed.values()})},
+        )
+        params = {**scope.params, "kinds": [RUN_ENDED, WRITER_ENDED]}
+        for row in await self.query(_EVENTS.replace("{scope}", scope.sql), params):
+            key = row["workspace"], row["run"]
+            state = failed[key]
+            if row["writer"] != state["decider"] or (row["kind"] == RUN_ENDED) != bool(state["said"]):
+                continue
+            event = event_of(row["event"])
+            if not state["said"]:
+                runs[key].error_message = event.writer_ended.error_message or _how(event.writer_ended)
+            elif row["seq"] == state["decider_seq"]:
+                runs[key].error_message = event.run_ended.error_message
+                runs[key].error_code = event.run_ended.error_code
+
+    async def _add_attributes(
+        self, runs: Mapping[tuple[str, str], query_service_pb2.Run], kinds: Iterable[int]
+    ) -> None:
+        scope = _these(runs, "")
+        params = {**scope.params, "kinds": list(kinds)}
+        for row in await self.query(_ATTRIBUTES.replace("{scope}", scope.sql), params):
+            run = runs[row["workspace"], row["run"]]
+            value = next(iter(row["newest"].values()))
+            run.attributes.add(kind=row["kind"], key=row["key"], value=value)
+            if row["kind"] == run_pb2.ATTRIBUTE_KIND_SYSTEM and row["key"] == DISPLAY_NAME and value:
+                run.display_name = value
+
+    async def _add_settling(self, runs: Mapping[tuple[str, str], query_service_pb2.Run]) -> None:
+        by_workspace: dict[str, list[str]] = {}
+        for workspace, run in runs:
+            by_workspace.setdefault(workspace, []).append(run)
+        for workspace, of_workspace in by_workspace.items():
+            ends = await run_ends(
+                self.tables, self.hot, workspace, of_workspace, self.settings.query_timeout_s
+            )
+            for run in await self.barrier.unsettled(ends):
+                runs[workspace, run].settling = True
+
+
+def _filters(request: query_service_pb2.SearchRunsRequest) -> tuple[Clause, Clause]:
+    """The conditions of a search: on events, and on the runs that they amount to."""
+    scope, where = Clause("1"), Clause()
+    if request.workspace:
+        scope = Clause("e.workspace = {workspace:String}", {"workspace": request.workspace})
+    if request.experiments:
+        wanted = {"experiments": list(dict.fromkeys(request.experiments))}
+        scope &= Clause(
+            f"(e.workspace, e.run) IN (SELECT workspace, run FROM run_events WHERE kind = {RUN_STARTED}"
+            " AND experiment IN {experiments:Array(String)})",
+            wanted,
+        )
+        where &= Clause("experiment IN {experiments:Array(String)}", wanted)
+    if request.statuses:
+        where &= Clause("status IN {statuses:Array(UInt8)}", {"statuses": list(request.statuses)})
+    return scope, where
+
+
+def _these(runs: Iterable[tuple[str, str]], prefix: str) -> Clause:
+    """A condition on workspace and run."""
+    keys = list(runs)
+    workspaces = list(dict.fromkeys(workspace for workspace, _ in keys))
+    return Clause(
+        f"{prefix}workspace IN {{workspaces:Array(String)}}"
+        f" AND ({prefix}workspace, {prefix}run) IN {{these:Array(Tuple(String, String))}}",
+        {"workspaces": workspaces, "these": keys},
+    )
+
+
+def _how(ended: run_pb2.WriterEnded) -> str:
+    """How a writer ended that left no message."""
+    if ended.outcome in (run_pb2.WRITER_OUTCOME_KILLED, run_pb2.WRITER_OUTCOME_UNSPECIFIED):
+        return "the process is gone without having ended: killed, out of memory, or its machine went down"
+    if ended.HasField("exit_code"):
+        return f"the process ended with exit code {ended.exit_code}"
+    return ""

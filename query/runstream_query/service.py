@@ -1,0 +1,252 @@
+"""The query service: what each call does, whatever protocol it came by."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from typing import Any, Final
+
+from runstream.internal.v1 import twin_pb2
+from runstream.v1 import point_pb2, query_service_pb2, run_pb2
+from runstream_query import links, tokens
+from runstream_query.barrier import Barrier, Ends, Epochs, RunEnds, run_ends
+from runstream_query.errors import InvalidArgument, Unauthenticated, from_store
+from runstream_query.experiments import list_experiments
+from runstream_query.metrics import MetricReader
+from runstream_query.reduce import Reducer
+from runstream_query.runs import RunReader
+from runstream_query.selection import Selection, checked_run, checked_selection
+from runstream_query.series import list_series
+from runstream_query.settings import QuerySettings
+from runstream_store.credentials import Authenticator, Principal
+from runstream_store.errors import StoreError
+from runstream_store.hot import HotState
+from runstream_store.tables import Tables
+
+METHODS: Final[Mapping[str, str]] = {
+    "GetMetrics": "get_metrics",
+    "GetMetricsPage": "get_metrics_page",
+    "ListSeries": "list_series",
+    "GetRun": "get_run",
+    "ListExperiments": "list_experiments",
+    "SearchRuns": "search_runs",
+    "GetPortalLink": "get_portal_link",
+}
+"""Methods of `QueryServicer` by the names in the contract."""
+
+_PAGE: Final = 10_000
+_MAX_PAGE: Final = 1_000_000
+
+
+class QueryServicer:
+    """Answers requests. Raises `QueryServiceError`; engine errors are turned into it by `translated`."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        hot: HotState,
+        auth: Authenticator,
+        settings: QuerySettings | None = None,
+        *,
+        epochs: Epochs | None = None,
+        ends: Ends | None = None,
+    ) -> None:
+        """
+        :param epochs: gives the epoch that a topic of the event log has now: `EventLog.epoch`. Without it a
+            read that waits for a position of another log waits until its time is over, where it could be
+            refused at once.
+        """
+        self._tables = tables
+        self._hot = hot
+        self._auth = auth
+        self.settings = settings or QuerySettings()
+        self._barrier = Barrier(hot, epochs, self.settings.barrier_timeout_ms, ends)
+        self._runs = RunReader(tables, hot, self._barrier, self.settings)
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """Who sent this `authorization` header.
+
+        :raises Unauthenticated: nobody known.
+        """
+        principal = self._auth.authenticate(authorization)
+        if principal is None:
+            raise Unauthenticated(
+                "no token: send 'authorization: Bearer <token>'; `runstream token` prints this machine's"
+                if authorization is None
+                else "the token is not known to this server"
+            )
+        return principal
+
+    def knows(self, token: str) -> bool:
+        """Whether a token is anybody's."""
+        return self._auth.who(token) is not None
+
+    async def check(self) -> None:
+        """Raises unless reads can be answered."""
+        await self._tables.query("SELECT 1", {}, timeout_s=5)
+
+    async def get_metrics(
+        self, request: query_service_pb2.GetMetricsRequest
+    ) -> AsyncGenerator[twin_pb2.GetMetricsResponse, None]:
+        """Streams elements or buckets."""
+        info, reader = await self._prepare(request)
+        yield twin_pb2.GetMetricsResponse(info=info)
+        if request.HasField("reduction"):
+            async for buckets in Reducer(reader, request.reduction.buckets).stream():
+                yield twin_pb2.GetMetricsResponse(buckets=buckets)
+        else:
+            async for points in reader.stream(identity=request.include_identity):
+                yield twin_pb2.GetMetricsResponse(points=points)
+
+    async def get_metrics_page(
+        self, request: query_service_pb2.GetMetricsPageRequest
+    ) -> twin_pb2.GetMetricsPageResponse:
+        """A page of elements or buckets."""
+        size = request.page_size or _PAGE
+        if size > _MAX_PAGE:
+            raise InvalidArgument(f"page_size is {size:,}; at most {_MAX_PAGE:,}")
+        wanted = request.request
+        # What a page waits for may differ from page to page.
+        same = query_service_pb2.GetMetricsRequest()
+        same.CopyFrom(wanted)
+        same.ClearField("barrier")
+        bound_to = tokens.digest("GetMetricsPage", same.SerializeToString(deterministic=True))
+        info, reader = await self._prepare(wanted)
+        response = twin_pb2.GetMetricsPageResponse(info=info)
+        if wanted.HasField("reduction"):
+            reducer = Reducer(reader, wanted.reduction.buckets)
+            buckets, response.next_page_token = await reducer.page(bound_to, request.page_token, size)
+            response.buckets.extend(buckets)
+        else:
+            identity = wanted.include_identity
+            points, response.next_page_token = await reader.page(
+                bound_to, request.page_token, size, identity=identity
+            )
+            response.points.extend(points)
+        return response
+
+    async def list_series(
+        self, request: query_service_pb2.ListSeriesRequest
+    ) -> query_service_pb2.ListSeriesResponse:
+        """The series of a run."""
+        workspace, run = checked_run(request.run)
+        ends, _ = await self._reach(request.barrier, {workspace: (run,)})
+        relaunched = run in ends[workspace].relaunched
+        series = await list_series(self._tables, workspace, run, relaunched, self.settings.query_timeout_s)
+        return query_service_pb2.ListSeriesResponse(series=series)
+
+    async def get_run(self, request: query_service_pb2.GetRunRequest) -> query_service_pb2.GetRunResponse:
+        """A run, whole."""
+        workspace, run = checked_run(request.run)
+        await self._barrier.reach(request.barrier, self._barrier.deadline(request.barrier))
+        return query_service_pb2.GetRunResponse(run=await self._runs.get(workspace, run))
+
+    async def list_experiments(
+        self, request: query_service_pb2.ListExperimentsRequest
+    ) -> query_service_pb2.ListExperimentsResponse:
+        """A page of experiments."""
+        bound_to = tokens.digest("ListExperiments", request.workspace)
+        return await list_experiments(self._tables, request, bound_to, self.settings.query_timeout_s)
+
+    async def search_runs(
+        self, request: query_service_pb2.SearchRunsRequest
+    ) -> query_service_pb2.SearchRunsResponse:
+        """A page of runs."""
+        await self._barrier.reach(request.barrier, self._barrier.deadline(request.barrier))
+        for status in request.statuses:
+            if status not in run_pb2.RunStatus.values():
+                raise InvalidArgument(f"statuses: {status} is no status")
+        filters = query_service_pb2.SearchRunsRequest(
+            workspace=request.workspace, experiments=request.experiments, statuses=request.statuses
+        )
+        bound_to = tokens.digest("SearchRuns", filters.SerializeToString(deterministic=True))
+        return await self._runs.search(request, bound_to)
+
+    async def get_portal_link(
+        self, request: query_service_pb2.GetPortalLinkRequest
+    ) -> query_service_pb2.GetPortalLinkResponse:
+        """The address of a run's page."""
+        url = links.run_url(self.settings.public_url, *checked_run(request.run))
+        return query_service_pb2.GetPortalLinkResponse(url=url)
+
+    async def workspaces_of(self, run: str) -> list[str]:
+        """The workspaces that have a run with this id."""
+        return await self._runs.workspaces_of(run)
+
+    async def _prepare(
+        self, request: query_service_pb2.GetMetricsRequest
+    ) -> tuple[query_service_pb2.ReadInfo, MetricReader]:
+        """Checks a request, waits for what it waits for, and gives what reads it."""
+        selection: Selection = checked_selection(request.selection)
+        if request.HasField("reduction"):
+            if request.include_identity:
+                raise InvalidArgument(
+                    "include_identity: buckets have no identity; leave it out with a reduction"
+                )
+            Reducer.check(request.reduction.buckets)
+        ends, unsettled = await self._reach(request.barrier, selection.runs)
+        info = query_service_pb2.ReadInfo(
+            as_of=[
+                run_pb2.LogPosition(topic=p.topic, partition=p.partition, offset=p.offset, epoch=p.epoch)
+                for p in await self._barrier.as_of()
+            ],
+            settling=[point_pb2.RunRef(workspace=workspace, run=run) for workspace, run in unsettled],
+        )
+        relaunched = {
+            workspace: frozenset(of_workspace.relaunched) for workspace, of_workspace in ends.items()
+        }
+        return info, MetricReader(self._tables, self.settings, selection, relaunched)
+
+    async def _reach(
+        self, barrier: query_service_pb2.ReadBarrier, runs: Mapping[str, Sequence[str]]
+    ) -> tuple[dict[str, RunEnds], list[tuple[str, str]]]:
+        """Waits for a barrier. Gives what is known of the runs, and those that are settling."""
+        deadline = self._barrier.deadline(barrier)
+        await self._barrier.reach(barrier, deadline)
+        ends: dict[str, RunEnds] = {}
+        settling: list[tuple[str, str]] = []
+        for workspace, names in runs.items():
+            waited = 0
+            while True:
+                ends[workspace] = found = await self._ends(workspace, names)
+                unsettled = await self._ended(workspace, await self._barrier.unsettled(found))
+                if not unsettled or barrier.allow_settling:
+                    break
+                await self._barrier.approach(found, unsettled, deadline, waited)
+                waited += 1
+            settling += [(workspace, run) for run in unsettled]
+        return ends, settling
+
+    async def _ends(self, workspace: str, runs: Sequence[str]) -> RunEnds:
+        """`run_ends`, in parts."""
+        size = self.settings.plan_runs
+        parts = [
+            await run_ends(
+                self._tables, self._hot, workspace, runs[low : low + size], self.settings.query_timeout_s
+            )
+            for low in range(0, len(runs), size)
+        ]
+        return RunEnds.joined(workspace, parts)
+
+    async def _ended(self, workspace: str, runs: Sequence[str]) -> list[str]:
+        """Those of the runs that are over: a live run is read as it is, whichever of its workers have
+        ended."""
+        return await self._runs.ended(workspace, runs) if runs else []
+
+
+async def translated(call: Awaitable[Any]) -> Any:
+    """The result of a call; errors of the engines become errors of this service."""
+    try:
+        return await call
+    except StoreError as error:
+        raise from_store(error) from error
+
+
+async def translated_stream(stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """The same for a stream."""
+    try:
+        async for message in stream:
+            yield message
+    except StoreError as error:
+        raise from_store(error) from error
+    finally:
+        await stream.aclose()
