@@ -33,11 +33,10 @@ def environment() -> dict[str, str]:
 
 def stop_leftover() -> None:
     """End the server of a demo that was killed: it holds the lock of our data folder."""
-    try:
-        lock = open(ROOT / "data" / "server.lock", encoding="utf-8")
-    except FileNotFoundError:
+    path = ROOT / "data" / "server.lock"
+    if not path.exists():
         return
-    with lock:
+    with open(path, encoding="utf-8") as lock:
         deadline = time.monotonic() + PATIENCE_S
         asked = False
         while time.monotonic() < deadline:
@@ -106,17 +105,21 @@ def stop_sender() -> None:
 
 def run_sweep(env: dict[str, str]) -> list[str]:
     """Run the sweep as anybody would, and return the ids of its runs."""
-    script = Path(sweep.__file__)
     child = subprocess.Popen(
-        [sys.executable, str(script)], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(Path(sweep.__file__))], env=env, cwd=ROOT, stdout=subprocess.PIPE
     )
     ids = []
-    assert child.stdout is not None
-    for line in child.stdout:
-        print(" ", line, end="", flush=True)
-        if line.startswith("alpha "):
-            ids.append(line.split()[-1])
-    if child.wait() != 0:
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            text = line.decode()
+            print(" ", text, end="", flush=True)
+            if text.startswith("alpha "):
+                ids.append(text.split()[-1])
+        child.wait()
+    finally:
+        stop_process(child)
+    if child.returncode != 0:
         sys.exit(f"the sweep failed with exit code {child.returncode}")
     return ids
 

@@ -230,7 +230,7 @@ experiment = Experiment(Workspace(workspace_name="test"), "exp")
 """
 
 
-def environment(root: Path, engine: str, **more: str) -> dict[str, str]:
+def environment_of(root: Path, engine: str, more: dict[str, str] | None = None) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RUNSTREAM_", "SLURM_"))}
     return {
         **kept,
@@ -239,16 +239,18 @@ def environment(root: Path, engine: str, **more: str) -> dict[str, str]:
         "RUNSTREAM_SPOOL_ENGINE": engine,
         "RUNSTREAM_AUTOSTART": "0",
         "PYTHONFAULTHANDLER": "1",
-        **more,
+        **(more or {}),
     }
 
 
-def start(root: Path, engine: str, code: str, **more: str) -> "subprocess.Popen[str]":
+def start(
+    root: Path, engine: str, code: str, *, environment: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
     script = root / "script.py"
     script.write_text(PREAMBLE + code)
     return subprocess.Popen(
         [sys.executable, "-W", "error", str(script)],
-        env=environment(root, engine, **more),
+        env=environment_of(root, engine, environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -256,9 +258,16 @@ def start(root: Path, engine: str, code: str, **more: str) -> "subprocess.Popen[
     )
 
 
-def run(root: Path, engine: str, code: str, *, code_expected: int = 0, **more: str) -> str:
+def run(
+    root: Path,
+    engine: str,
+    code: str,
+    *,
+    code_expected: int = 0,
+    environment: dict[str, str] | None = None,
+) -> str:
     """Run a script to its end. Its output."""
-    process = start(root, engine, code, **more)
+    process = start(root, engine, code, environment=environment)
     try:
         out, err = process.communicate(timeout=120)
     except BaseException:

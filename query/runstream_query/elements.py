@@ -187,7 +187,10 @@ class Source:
                 sql += " AND p.column IN {columns:Array(String)}"
                 params["columns"] = list(unit.columns)
         else:
-            sql = "p.workspace = {workspace:String} AND (p.run, p.metric) IN {units:Array(Tuple(String, String))}"
+            sql = (
+                "p.workspace = {workspace:String}"
+                " AND (p.run, p.metric) IN {units:Array(Tuple(String, String))}"
+            )
             params["units"] = [unit.key for unit in units]
             stepless = [unit.key for unit in units if not unit.stepped]
             if 0 < len(stepless) < len(units):

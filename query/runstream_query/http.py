@@ -29,12 +29,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _STATUS: Final = {"INVALID_ARGUMENT": 400, "UNAUTHENTICATED": 401, "NOT_FOUND": 404, "UNAVAILABLE": 503}
+_NOT_ME: Final = "This server does not go by that name. Its settings say by which it may be asked for.\n"
+_POLICY: Final = (
+    b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
+    b" frame-ancestors 'none'"
+)
 _MAX_FORM: Final = 10_000
 _SECURITY: Final = (
     (
         b"content-security-policy",
-        b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
-        b" frame-ancestors 'none'",
+        _POLICY,
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -74,8 +78,10 @@ class HttpPort:
         self._servicer = servicer
         self._connect = QueryConnectApplication(servicer)
         self._pages = Pages(servicer)
-        public = urlsplit(servicer.settings.public_url).hostname or ""
-        self._names = {"localhost", public.lower(), *(name.lower() for name in servicer.settings.hosts)}
+        public = urlsplit(servicer.settings.public_url)
+        self._public = (public.hostname or "").lower()
+        self._public_secure = public.scheme == "https"
+        self._names = {"localhost", self._public, *(name.lower() for name in servicer.settings.hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -84,8 +90,7 @@ class HttpPort:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         host = headers.get("host", "")
         if not self.is_me(host):
-            text = "This server is not asked by that name. Add it to the server's --public-url or hosts setting.\n"
-            await _respond(send, _plain(421, text))
+            await _respond(send, _plain(421, _NOT_ME))
             return
         if scope["path"].startswith(self._connect.path + "/"):
             await self._connect(cast(Any, scope), cast(Any, receive), cast(Any, send))
@@ -100,17 +105,14 @@ class HttpPort:
             },
             host=host,
             headers=headers,
-            secure=scope.get("scheme") == "https" or self._servicer.settings.public_url.startswith("https:"),
+            secure=scope.get("scheme") == "https" or self._is_public(host),
         )
         await _respond(send, await self._answer(request, receive), head=request.method == "HEAD")
 
     def is_me(self, host: str) -> bool:
         """Whether a `host` header names this server. Plain addresses are good: nobody can bind them to
         another one."""
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower().rstrip(".")
-        except ValueError:
-            return False
+        name = _name(host)
         if name in self._names and name:
             return True
         try:
@@ -118,6 +120,10 @@ class HttpPort:
         except ValueError:
             return name.endswith(".localhost")
         return True
+
+    def _is_public(self, host: str) -> bool:
+        """Whether people reach the server by this name through something that speaks TLS for it."""
+        return self._public_secure and _name(host) == self._public
 
     async def _answer(self, request: Request, receive: Receive) -> Page:
         try:
@@ -173,20 +179,22 @@ class HttpPort:
         return Page(303, b"", "text/plain; charset=utf-8", headers)
 
 
+def _name(host: str) -> str:
+    """The name in a `host` header; empty when there is none."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower().rstrip(".")
+    except ValueError:
+        return ""
+
+
 def _again(request: Request, path: str) -> str:
     """The address of a request, to come back to."""
     return login.local_path(f"{path}?{urlencode(request.query)}" if request.query else path)
 
 
 def _segments(raw: bytes) -> tuple[str, ...]:
-    from urllib.parse import unquote
-
-    path = raw.split(b"?", 1)[0].decode("latin-1")
-    return (
-        tuple(unquote(part, errors="replace") for part in path.strip("/").split("/"))
-        if path.strip("/")
-        else ()
-    )
+    path = raw.split(b"?", 1)[0].decode("latin-1").strip("/")
+    return tuple(unquote(part, errors="replace") for part in path.split("/")) if path else ()
 
 
 async def _form(receive: Receive) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,7 +90,9 @@ class Pages:
                 return await self._runs(workspace, experiment, query)
             case ["w", workspace, "r", run]:
                 found = await RunPage.read(self._servicer, workspace, run, query)
-                return self._page("run.html", 200, page=found, run=found.run, ref=found.run.ref)
+                return await asyncio.to_thread(
+                    self._page, "run.html", 200, page=found, run=found.run, ref=found.run.ref
+                )
             case ["r", run]:
                 return await self._redirect(run)
         return None
@@ -119,7 +122,8 @@ class Pages:
             page_token=query.get("page", ""),
         )
         found = await self._servicer.search_runs(request)
-        return self._page(
+        return await asyncio.to_thread(
+            self._page,
             "runs.html",
             200,
             workspace=workspace,

@@ -52,7 +52,8 @@ SELECT toString(p.column) AS column, intDiv({_X}, {{width:UInt64}}) AS bucket,
 """
 _EDGES: Final = """
 SELECT toString(p.column) AS column, p.step AS step,
-    argMin(p.value, (p.time, p.writer, p.seq, p.idx)) AS first, argMax(p.value, (p.time, p.writer, p.seq, p.idx)) AS last
+    argMin(p.value, (p.time, p.writer, p.seq, p.idx)) AS first,
+    argMax(p.value, (p.time, p.writer, p.seq, p.idx)) AS last
 """
 
 

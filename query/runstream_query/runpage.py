@@ -316,7 +316,8 @@ def _writer_row(info: query_service_pb2.WriterInfo) -> WriterRow:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < 1e300 if not isinstance(value, float) else True
+    """Whether it can be drawn: a number that a double holds about."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300)
 
 
 def _flag(value: float) -> int:

@@ -76,9 +76,13 @@ SELECT reason, sum(elements) AS elements, count() AS records FROM (
     SELECT writer, first_seq, seq_end, any(reason) AS reason, max(elements) AS elements
     FROM dead_letters FINAL
     WHERE workspace = {workspace:String} AND run = {run:String}
-    GROUP BY writer, first_seq, seq_end, topic, if(seq_end > 0, 0, offset), if(seq_end > 0, '', toString(epoch))
+    GROUP BY writer, first_seq, seq_end, topic, if(seq_end > 0, (0, ''), (offset, toString(epoch)))
 )
 GROUP BY reason ORDER BY elements DESC, reason
+"""
+
+_WORKSPACES: Final = """
+SELECT DISTINCT toString(workspace) AS workspace FROM run_events WHERE run = {run:String} ORDER BY workspace
 """
 
 _HAS_POINTS: Final = """
@@ -143,8 +147,7 @@ class RunReader:
 
     async def workspaces_of(self, run: str) -> list[str]:
         """The workspaces that have a run with this id."""
-        sql = "SELECT DISTINCT toString(workspace) AS workspace FROM run_events WHERE run = {run:String} ORDER BY workspace"
-        return [row["workspace"] for row in await self.query(sql, {"run": run})]
+        return [row["workspace"] for row in await self.query(_WORKSPACES, {"run": run})]
 
     async def _without_events(self, workspace: str, run: str) -> dict[str, Any]:
         """The state of a run of which only points have come, or nothing."""
@@ -201,7 +204,8 @@ class RunReader:
         if request.page_token:
             started, workspace, run = tokens.decode(bound_to, request.page_token, int, str, str)
             after = Clause(
-                "WHERE (-started, workspace, run) > (-{started:Int64}, {last_workspace:String}, {last_run:String})",
+                "WHERE (-started, workspace, run)"
+                " > (-{started:Int64}, {last_workspace:String}, {last_run:String})",
                 {"started": started, "last_workspace": workspace, "last_run": run},
             )
         # The status of all is only needed when it decides which are wanted.

@@ -33,7 +33,8 @@ GROUP BY metric, column
 """
 
 _COUNTS: Final = f"""
-SELECT toString(p.metric) AS metric, toString(p.column) AS column, countIf(p.type < {DECLARATION}) AS elements,
+SELECT toString(p.metric) AS metric, toString(p.column) AS column,
+    countIf(p.type < {DECLARATION}) AS elements,
     groupBitOr(bitShiftLeft(toUInt16(1), p.type)) AS types
 {{metrics}} 1
 GROUP BY metric, column ORDER BY metric, column

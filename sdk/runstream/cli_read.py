@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FAILED = 1
 UNREACHABLE = 3
 NOT_FOUND = 4
+_LOCAL_S = 3.0
 
 
 class CommandError(Exception):
@@ -108,6 +109,14 @@ def connected(server: str | None) -> Iterator[Client]:
         raise CommandError(str(error)) from error
 
 
+def _wait_for_local() -> None:
+    """Let what scripts on this machine have logged arrive; with a server there, that takes a moment."""
+    from runstream.sender.wait import wait_delivered
+
+    if not wait_delivered(_LOCAL_S):
+        print("runstream: not all that was logged on this machine is delivered yet", file=sys.stderr)
+
+
 def _workspace(arguments: argparse.Namespace) -> str | None:
     if arguments.workspace:
         return str(arguments.workspace)
@@ -131,6 +140,7 @@ def _runs(arguments: argparse.Namespace) -> int:
             raise CommandError(f"--status {given}: there are {', '.join(known)}", 2)
         statuses.append(known[given])
     with connected(arguments.server) as client:
+        _wait_for_local()
         found = client.search_runs(
             _workspace(arguments) or "", arguments.experiment, statuses, limit=arguments.limit
         )
@@ -217,6 +227,7 @@ def _duration(run: Run) -> str:
 def _metrics(arguments: argparse.Namespace) -> int:
     workspace = _workspace(arguments) or "local"
     with connected(arguments.server) as client:
+        _wait_for_local()
         client.get_run(workspace, arguments.id)  # says so when there is none
         if not arguments.json and not arguments.csv:
             return _summary(client, workspace, arguments)

@@ -1,7 +1,7 @@
 """Reads: the query service over HTTP, in the Connect protocol.
 
-For the training process and everything else in Python: the standard library at import, protobuf when a call is made, NumPy
-when columns are looked at, gRPC never. Safe for many threads, and after a fork.
+For the training process and everything else in Python: the standard library at import, protobuf when a call
+is made, NumPy when columns are looked at, gRPC never. Safe for many threads, and after a fork.
 
     from runstream.client import Client
 
@@ -13,15 +13,14 @@ when columns are looked at, gRPC never. Safe for many threads, and after a fork.
 from __future__ import annotations
 
 import json
-import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
+from runstream.connections import Connections
 from runstream.errors import (
     AuthenticationError,
     DeadlineError,
@@ -50,7 +49,6 @@ _ERRORS: Final[Mapping[str, type[RunstreamError]]] = {
 _BARRIER_S: Final = 30.0
 _COMPRESSED: Final = 1
 _END: Final = 2
-_MAX_IDLE: Final = 4
 
 
 class LogPosition(NamedTuple):
@@ -83,7 +81,8 @@ class Metrics:
     """An answer of `Client.get_metrics`."""
 
     series: Sequence[Series]
-    """One for each run, metric and column, in this order. Those that were declared and have no element are there."""
+    """One for each run, metric and column, in this order. Those that were declared and have no element are
+    there."""
     settling: Sequence[tuple[str, str]]
     """Workspace and run of those that have ended, and whose last points were not there yet."""
     as_of: Sequence[LogPosition]
@@ -119,7 +118,8 @@ class Client:
         :param http_url: base address of the server's HTTP port.
         :param token: credential; None sends none.
         :param connect_timeout_s: how long to wait for a connection.
-        :param timeout_s: how long to wait for the next piece of an answer, beside what the read itself waits for.
+        :param timeout_s: how long to wait for the next piece of an answer, beside what the read itself waits
+            for.
         :raises UserError: that is no address.
         """
         address = urlsplit(http_url if "//" in http_url else f"http://{http_url}")
@@ -131,7 +131,7 @@ class Client:
             raise UserError(f"{http_url!r} is no address of a server, such as http://127.0.0.1:7301")
         self.url = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
         self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._pool = _Pool(address, connect_timeout_s, timeout_s)
+        self._connections = Connections(address, connect_timeout_s, timeout_s)
 
     def get_metrics(
         self,
@@ -197,11 +197,13 @@ class Client:
 
         :raises NotFoundError: nothing is known of it.
         """
+        from runstream.v1 import point_pb2
         from runstream.v1 import query_service_pb2 as messages
 
-        request = messages.GetRunRequest(run={"workspace": workspace, "run": run})
+        request = messages.GetRunRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
         _bar(request.barrier, positions, timeout_s, allow_settling=True)
-        return self._call("GetRun", request, messages.GetRunResponse, timeout_s).run
+        answer: messages.GetRunResponse = self._call("GetRun", request, messages.GetRunResponse, timeout_s)
+        return answer.run
 
     def list_series(
         self,
@@ -213,9 +215,10 @@ class Client:
         allow_settling: bool = False,
     ) -> list[query_service_pb2.SeriesInfo]:
         """The series of a run, in short."""
+        from runstream.v1 import point_pb2
         from runstream.v1 import query_service_pb2 as messages
 
-        request = messages.ListSeriesRequest(run={"workspace": workspace, "run": run})
+        request = messages.ListSeriesRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
         _bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
         return list(self._call("ListSeries", request, messages.ListSeriesResponse, timeout_s).series)
 
@@ -270,14 +273,15 @@ class Client:
 
     def get_portal_link(self, workspace: str, run: str) -> str:
         """The address of a run's page, as the server gives it out."""
+        from runstream.v1 import point_pb2
         from runstream.v1 import query_service_pb2 as messages
 
-        request = messages.GetPortalLinkRequest(run={"workspace": workspace, "run": run})
+        request = messages.GetPortalLinkRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
         return str(self._call("GetPortalLink", request, messages.GetPortalLinkResponse).url)
 
     def close(self) -> None:
         """Ends the connections."""
-        self._pool.close()
+        self._connections.close()
 
     def __enter__(self) -> Client:
         """Itself."""
@@ -344,110 +348,13 @@ class Client:
         """Sends a request. What goes wrong on the way becomes one of our errors."""
         headers = {**self._headers, "content-type": kind, "connect-protocol-version": "1"}
         try:
-            with self._pool.send(_SERVICE + method, body, headers, wait_s) as answer:
+            with self._connections.send(_SERVICE + method, body, headers, wait_s) as answer:
                 yield answer
         except TimeoutError as error:
             raise DeadlineError(f"the server at {self.url} did not answer in time") from error
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
             raise ServiceUnavailableError(f"the server at {self.url} can't be reached: {reason}") from error
-
-
-class _Pool:
-    """Connections that wait for their next use. A process uses only its own."""
-
-    def __init__(self, address: SplitResult, connect_timeout_s: float, timeout_s: float) -> None:
-        self._address = address
-        self._proxy = _proxy(address.scheme, address.hostname or "")
-        self._connect_timeout_s = connect_timeout_s
-        self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._idle: list[HTTPConnection] = []
-        self._pid = os.getpid()
-
-    @contextmanager
-    def send(
-        self, path: str, body: bytes, headers: Mapping[str, str], wait_s: float
-    ) -> Iterator[HTTPResponse]:
-        """Sends a POST and gives the response; the connection is kept when it was read to its end."""
-        address = self._address
-        path = address.path.rstrip("/") + path
-        if self._proxy is not None and address.scheme == "http":  # such a proxy is told the whole address
-            path = f"http://{address.netloc}{path}"
-        connection = self._take()
-        try:
-            if connection is not None:
-                try:
-                    answer = self._exchange(connection, path, body, headers, wait_s)
-                except (ConnectionError, HTTPException):
-                    # It was closed while it waited. Reads can be asked again.
-                    connection.close()
-                    connection = None
-            if connection is None:
-                connection = self._open()
-                answer = self._exchange(connection, path, body, headers, wait_s)
-            yield answer
-            if answer.isclosed() and not answer.will_close:
-                self._give(connection)
-                connection = None
-        finally:
-            if connection is not None:
-                connection.close()
-
-    def _exchange(
-        self, connection: HTTPConnection, path: str, body: bytes, headers: Mapping[str, str], wait_s: float
-    ) -> HTTPResponse:
-        if connection.sock is None:
-            connection.connect()
-        connection.sock.settimeout(self._timeout_s + wait_s)
-        connection.request("POST", path, body, dict(headers))
-        return connection.getresponse()
-
-    def _open(self) -> HTTPConnection:
-        address = self._address
-        host, secure = address.hostname or "", address.scheme == "https"
-        kind = HTTPSConnection if secure else HTTPConnection
-        if self._proxy is None:
-            return kind(host, address.port, timeout=self._connect_timeout_s)
-        connection = kind(self._proxy.hostname or "", self._proxy.port, timeout=self._connect_timeout_s)
-        if secure:
-            connection.set_tunnel(host, address.port or 443)
-        return connection
-
-    def _take(self) -> HTTPConnection | None:
-        if os.getpid() != self._pid:  # a fork: the parent goes on with what was open, and may hold the lock
-            self._lock = threading.Lock()
-            self._idle = []
-            self._pid = os.getpid()
-        with self._lock:
-            return self._idle.pop() if self._idle else None
-
-    def _give(self, connection: HTTPConnection) -> None:
-        with self._lock:
-            if len(self._idle) < _MAX_IDLE:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def close(self) -> None:
-        """Ends all."""
-        while (connection := self._take()) is not None:
-            connection.close()
-
-
-def _proxy(scheme: str, host: str) -> SplitResult | None:
-    """The proxy of the environment for a host; this machine is never asked through one."""
-    if host == "localhost" or host.startswith("127.") or host == "::1":
-        return None
-    if not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    from urllib.request import getproxies_environment, proxy_bypass_environment
-
-    proxies = getproxies_environment()
-    if scheme not in proxies or proxy_bypass_environment(host):
-        return None
-    address = proxies[scheme]
-    return urlsplit(address if "//" in address else f"//{address}")
 
 
 def _bar(

@@ -54,7 +54,8 @@ class Series:
     doubles: NDArray[np.float64]
     """Values of the elements of type DOUBLE."""
     integers: NDArray[np.int64]
-    """Values of the elements of types INT64, BOOL, STRING and BIG_INTEGER; for the last two the index of the text."""
+    """Values of the elements of types INT64, BOOL, STRING and BIG_INTEGER; for the last two the index of the
+    text."""
     strings: tuple[str, ...]
     """Texts."""
     step: NDArray[np.int64]
@@ -64,7 +65,8 @@ class Series:
     identity: Identity | None
     """Only when it was asked for."""
     declared: frozenset[int] = frozenset()
-    """DECLARATION or TABLE_DECLARATION when that is all that was logged here, or that a table has no column."""
+    """DECLARATION or TABLE_DECLARATION when that is all that was logged here, or that a table has no
+    column."""
 
     def __len__(self) -> int:
         return len(self.type)
@@ -174,7 +176,10 @@ def _series(key: tuple[str, str, str, str], parts: _Parts) -> Series:
     return Series(
         *key,
         row=_join([_row(chunk) for chunk in chunks], np.int64),
-        type=_join([_default(chunk.type, np.uint32, chunk.count, DOUBLE).astype(np.uint8) for chunk in chunks], np.uint8),
+        type=_join(
+            [_default(chunk.type, np.uint32, chunk.count, DOUBLE).astype(np.uint8) for chunk in chunks],
+            np.uint8,
+        ),
         doubles=_join([np.frombuffer(chunk.doubles, np.float64) for chunk in chunks], np.float64),
         integers=_join(integers, np.int64),
         strings=tuple(strings),

@@ -42,6 +42,17 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
+async def log_ends(log: EventLog, topic: str) -> list[Position]:
+    """The last position that a topic has now, for each partition that has any."""
+    epoch = await log.epoch(topic)
+    ends = []
+    for partition in range(await log.partitions(topic)):
+        _, next_offset = await log.bounds(topic, partition)
+        if next_offset > 0:
+            ends.append(Position(topic, partition, next_offset - 1, epoch))
+    return ends
+
+
 async def wait_applied(
     log: EventLog, hot: HotState, consumers: Sequence[tuple[str, str]], within_s: float
 ) -> bool:
@@ -52,12 +63,8 @@ async def wait_applied(
     deadline = asyncio.get_running_loop().time() + within_s
     complete = True
     for consumer, topic in consumers:
-        ends = [
-            Position(topic, partition, (await log.bounds(topic, partition))[1] - 1, await log.epoch(topic))
-            for partition in range(await log.partitions(topic))
-        ]
         left = max(0.0, deadline - asyncio.get_running_loop().time())
-        if not await hot.wait_applied(consumer, [end for end in ends if end.offset >= 0], left):
+        if not await hot.wait_applied(consumer, await log_ends(log, topic), left):
             complete = False
             _log.warning(
                 "not all of the log is in the tables yet; the next start goes on", extra={"topic": topic}

@@ -13,6 +13,7 @@ import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import REGISTRY
@@ -26,9 +27,10 @@ from runstream_query.rpc import add_query_service
 from runstream_query.service import QueryServicer
 from runstream_query.settings import QuerySettings
 from runstream_server.config import ServerConfig
-from runstream_server.drain import wait_applied
+from runstream_server.drain import log_ends, wait_applied
 from runstream_server.errors import AddressTaken
 from runstream_server.figures import Figures, figures
+from runstream_server.lean import give_back
 from runstream_server.listen import authority
 from runstream_server.rpc import Activity, add_health, add_reflection, new_server, set_health
 from runstream_server.web import WebServer
@@ -119,7 +121,14 @@ class OneProcess:
         table = figures(ingest.stats, {topic: writer.stats for topic, writer in self._writers.items()})
         Figures(table, REGISTRY)
         settings = QuerySettings(public_url=identity.http_url, hosts=identity.hosts)
-        query = QueryServicer(tables, hot, identity.authenticator, settings, epochs=log.epoch)
+        query = QueryServicer(
+            tables,
+            hot,
+            identity.authenticator,
+            settings,
+            epochs=log.epoch,
+            ends=partial(log_ends, log),
+        )
         server = new_server(self._activity)
         health = add_health(server)
         add_ingest_service(server, ingest)
@@ -136,8 +145,15 @@ class OneProcess:
         await server.start()
         self._parts.push_async_callback(server.stop, _GRACE_S)
         self._parts.push_async_callback(_drain, ingest)
+        resting = asyncio.create_task(give_back(self._work), name="give-back")
+        self._parts.callback(resting.cancel)
         await set_health(health, _SERVICES)
         self._parts.push_async_callback(health.enter_graceful_shutdown)
+
+    def _work(self) -> int:
+        """A number that rises with all that is written and read."""
+        written = sum(writer.stats.rows for writer in self._writers.values())
+        return written + self._activity.calls + (self._web.requests if self._web else 0)
 
     async def ended(self) -> None:
         """Waits until a part ends by itself, which none should, and raises what it died of."""

@@ -32,6 +32,7 @@ class Activity(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._open = 0
+        self.calls = 0
         self.last_call = time.monotonic()
 
     @property
@@ -42,6 +43,7 @@ class Activity(grpc.aio.ServerInterceptor):
     @contextmanager
     def _call(self) -> Iterator[None]:
         self._open += 1
+        self.calls += 1
         try:
             yield
         finally:

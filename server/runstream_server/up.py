@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from runstream import __version__
 from runstream.home import Discovery, discovery_path, read_discovery, remove_discovery, write_discovery
+from runstream.sender.start import ensure_sender
+from runstream.spool.folder import spool_root
 from runstream_ingest.errors import IngestError
 from runstream_server.config import ServerConfig
 from runstream_server.data_folder import DataFolder
@@ -102,6 +104,7 @@ async def _serve(
             data.describe({"grpc": grpc_address, "http": http_url})
             _announce(config, discovery)
             write_discovery(discovery)
+            _deliver_what_waits()
             gc.collect()
             gc.freeze()  # what lives from here on is small; the rest is never looked at again
             return await _until_asked(config, process, stop)
@@ -134,6 +137,16 @@ async def _idle(config: ServerConfig, process: OneProcess) -> None:
     while left > 0:
         await asyncio.sleep(left)
         left = config.idle_exit_s - process.idle_s()
+
+
+def _deliver_what_waits() -> None:
+    """Start this user's sender if there is a spool: scripts may have ended before there was a server."""
+    try:
+        root = spool_root()
+        if root.is_dir() and any(root.iterdir()):
+            ensure_sender(root)
+    except OSError as error:
+        _log.info("no spool is looked at", extra={"reason": error})
 
 
 def _announce(config: ServerConfig, discovery: Discovery) -> None:

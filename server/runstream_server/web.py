@@ -28,6 +28,7 @@ class WebServer:
         self._app = app
         self._socket = bound
         self._open = 0
+        self.requests = 0
         self.last_request = time.monotonic()
         config = uvicorn.Config(
             self._watched,
@@ -48,6 +49,7 @@ class WebServer:
 
     async def _watched(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._open += 1
+        self.requests += 1
         try:
             await self._app(scope, receive, send)
         finally:

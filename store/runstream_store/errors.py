@@ -73,8 +73,7 @@ class RecordTooLarge(LogError):
 
 
 class PositionUnknown(LogError):
-    """A position at or after the end of the log: it was restored from an older copy, or belongs to another
-    one."""
+    """A position after the end of the log: the log is an older copy, or another one."""
 
 
 class TablesError(StoreError):

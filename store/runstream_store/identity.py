@@ -40,5 +40,4 @@ VERSIONS: Final[dict[str, str]] = {
     "attributes": "precedence",
     "applied": "offset",
 }
-"""Column whose greatest value decides which row of an identity stays. Of the other tables' rows all are
-equal."""
+"""Column whose greatest value decides which row of an identity stays. In the other tables all are equal."""

@@ -16,8 +16,6 @@ class Position:
     partition: int
     """From 0."""
     offset: int
-    """From 0. Grows within the partition, perhaps with gaps; never reused, also not after a trim or a
-    restart."""
+    """From 0. Grows within the partition, perhaps with gaps; never reused, not even after a restart."""
     epoch: bytes
-    """16 random bytes of the topic: a topic that was made anew has another, and its offsets say nothing about
-    the old ones."""
+    """16 random bytes of the topic. One that was made anew has others: its offsets say nothing of the old."""

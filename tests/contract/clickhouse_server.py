@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -67,6 +68,14 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, b"Ok.\n", {})
             return
         given = dict(parse_qsl(address.query, keep_blank_values=True))
+        if self.headers.get_content_type() == "multipart/form-data":  # what is too long for an address
+            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+            for part in BytesParser().parsebytes(head + body).walk():
+                name = part.get_param("name", header="Content-Disposition")
+                content = part.get_payload(decode=True)
+                if isinstance(name, str) and isinstance(content, bytes):
+                    given[name] = content.decode()
+            body = b""
         try:
             result, named = self.run(given, body)
         except Exception as error:
@@ -81,6 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         params = {name[6:]: value for name, value in given.items() if name.startswith("param_")}
         connection: Any = chdb.connect(self.folder)
         try:
+            connection.query(f"SET max_memory_usage = {1 << 30}", "TabSeparated")
             if database := given.get("database"):
                 connection.query(f"USE `{database}`", "TabSeparated")
             for name, value in given.items():

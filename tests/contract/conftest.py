@@ -51,8 +51,7 @@ async def log(log_engine: LogEngine) -> AsyncIterator[EventLog]:
 
 @pytest.fixture(scope="session")
 def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a ClickHouse server: a real one if the environment names it, else chDB behind the same
-    interface."""
+    """A ClickHouse server: a real one if the environment names it, else chDB behind the same interface."""
     if real := os.environ.get("RUNSTREAM_TEST_CLICKHOUSE_URL"):
         yield real
         return

@@ -36,8 +36,7 @@ async def victim(what: str, url: str) -> AsyncIterator[asyncio.subprocess.Proces
 
 
 async def acknowledged(what: str, url: str, seed: int) -> list[list[int]]:
-    """Lets it run until a random moment, kills it, and returns the numbers of the lines `acked …` that it had
-    printed."""
+    """Lets it run until a random moment and kills it. Returns the numbers in its lines `acked …`."""
     moments = random.Random(seed)
     lines: list[bytes] = []
     async with victim(what, url) as process:

@@ -60,8 +60,7 @@ def table(name: str, rows: Sequence[Row]) -> pa.Table:
 
 
 def plain(block: pa.Table) -> list[Row]:
-    """Rows of a block, with bytes and integers for what Python can't compare exactly: times, texts that are
-    no UTF-8, doubles."""
+    """Rows of a block, exactly comparable: times as integers, doubles and what is no UTF-8 as bytes."""
     columns = {}
     for field in block.schema:
         column = block.column(field.name)

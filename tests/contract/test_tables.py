@@ -36,8 +36,7 @@ IDS = [bytes(16), WRITER, b"\xff" * 16, b"abc" + bytes(13)]
 
 
 def random_row(name: str, chance: random.Random) -> Row:
-    """A row of any table, of few identities so that many repeat. What is not identity or version follows from
-    both."""
+    """A row of any table, of few values, so that identities repeat."""
     row: Row = {}
     for field in SCHEMAS[name]:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type

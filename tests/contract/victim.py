@@ -18,8 +18,7 @@ STREAMS = 8
 
 
 def record(stream: int, number: int) -> NewRecord:
-    """Record that anybody can check: its value says which one it is, and is 0 to 60 KiB of what follows from
-    that."""
+    """A record that anybody can check: the value, 0 to 64 KiB, follows from the key."""
     name = f"{stream}:{number}".encode()
     digest = hashlib.blake2b(name).digest()
     return NewRecord(name, digest * (digest[0] * 4))

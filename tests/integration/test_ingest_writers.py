@@ -369,3 +369,48 @@ async def test_readers_are_told_what_is_applied_after_a_restart(tmp_path: Path) 
         (position,) = response.positions
         wanted = Position(position.topic, position.partition, position.offset, position.epoch)
         assert await made.hot.wait_applied("points", [wanted], 30.0)
+
+
+async def test_compressed_records_are_decoded_by_and_by(tmp_path: Path) -> None:
+    import zstandard
+
+    def change(made: Pipeline) -> None:
+        made.settings = replace(made.settings, pace=Pace(rows=2_000))
+
+    compressor = zstandard.ZstdCompressor(level=1)
+    batches = [make_batch([Element(offset=i) for i in range(1_000)], first_seq=1_000 * n) for n in range(20)]
+    async with pipeline(tmp_path, change, write=False) as made:
+        response = await made.publish(
+            *(
+                RECORD(
+                    compressed_points=compressor.compress(batch.SerializeToString()),
+                    compression=event_pb2.COMPRESSION_ZSTD,
+                )
+                for batch in batches
+            )
+        )
+        assert not response.errors
+        made.write()
+        await made.applied(response)
+        assert made.loops[0].stats.blocks == 10  # all were fetched at once
+        assert len(await seqs(made)) == 20_000
+
+
+async def test_a_large_block_that_fails_is_tried_in_halves(tmp_path: Path) -> None:
+    tables: list[FaultyTables] = []
+
+    def change(made: Pipeline) -> None:
+        tables.append(FaultyTables(made.tables))
+        made.tables = cast(Tables, tables[0])
+
+    def limited(table: str, rows: pa.Table) -> Exception | None:
+        return TablesUnavailable("too little memory") if rows.num_rows > 40_000 else None
+
+    batches = [make_batch([Element(offset=i) for i in range(20_000)], first_seq=20_000 * n) for n in range(4)]
+    async with pipeline(tmp_path, change, write=False) as made:
+        tables[0].failure = limited
+        response = await made.publish_points(*batches)
+        made.write()
+        await made.applied(response)
+        assert len(await seqs(made)) == 80_000
+        assert await made.rows("dead_letters") == []

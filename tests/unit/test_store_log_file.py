@@ -1,5 +1,4 @@
-"""What is particular to the event log's SQLite file: disks that fill, files that are damaged, space that is
-used again."""
+"""The event log's SQLite file: disks that fill, files that are damaged, space that is used again."""
 
 # ruff: noqa: ASYNC110, ASYNC240 - files are looked at, and there is nothing to wait for but their size
 from __future__ import annotations
@@ -9,9 +8,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ import pytest
 from runstream_store.errors import ConfigError, LogCorrupt, LogFull, LogLocked, StoreError
 from runstream_store.log import EventLog, NewRecord, open_log, sqlite, sqlite_file
 from runstream_store.ownership import OwnedByOther, Ownership
+from tests.disks import small_disk as small_disk
 
 MEGABYTE = 1 << 20
 LONG_S = 60.0
@@ -36,21 +34,6 @@ async def opened(path: Path) -> AsyncIterator[EventLog]:
         yield log
     finally:
         await log.close()
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of 24 MiB."""
-    folder = Path(tempfile.mkdtemp(prefix="runstream-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        folder.rmdir()
-        pytest.skip("a small file system can't be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        folder.rmdir()
 
 
 async def everything(log: EventLog) -> list[bytes]:

@@ -25,6 +25,8 @@ class Part(Generic[C]):
     record: StoredRecord
     content: C
     rows: int
+    size: int
+    """Bytes of its payload, decompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Pace:
     rows: int = 500_000
     """A block of so many rows is inserted at once."""
     bytes: int = 64 << 20
-    """And one of so many bytes of records."""
+    """And one of so many bytes of payloads."""
     linger_s: float = 0.5
     """Under full load a block waits for so long."""
     idle_rows_per_s: float = 5_000
@@ -64,7 +66,7 @@ class Block(Generic[C]):
     """The last record of each partition, whatever became of it."""
     rows: int = 0
     size: int = 0
-    """Bytes of the records."""
+    """Bytes of their payloads."""
     began: float = 0.0
     """When its first record came."""
     grew: float = 0.0
@@ -84,7 +86,7 @@ class Block(Generic[C]):
         self.parts.extend(parts)
         self.refused.extend(refused)
         self.rows += sum(part.rows for part in parts)
-        self.size += sum(len(record.value) for record in records)
+        self.size += sum(part.size for part in parts)
         for record in records:
             self.last[record.position.partition] = record
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from runstream_ingest.batch import Description
 from runstream_ingest.errors import RecordRefused, malformed
@@ -23,7 +23,7 @@ from runstream_ingest.records import decode_log_record
 from runstream_ingest.writers.applied import Applied
 from runstream_ingest.writers.block import Block, Pace, Part, Rate, Thrift
 from runstream_ingest.writers.dead_letter import DeadLetterLimit, DeadLetters, Refused
-from runstream_ingest.writers.sink import Rows, Sink
+from runstream_ingest.writers.sink import Sink
 from runstream_store.errors import ClosedError, LogUnavailable, RowsRefused, StoreError
 from runstream_store.hot import HotState
 from runstream_store.log import Consumer, EventLog, StoredRecord
@@ -33,6 +33,11 @@ logger = logging.getLogger(__name__)
 
 C = TypeVar("C")
 T = TypeVar("T")
+
+_TRIES: Final = 5
+"""After so many failures a large block is inserted in halves: it may be too large for the memory there is."""
+_SMALL_ROWS: Final = 50_000
+"""A block that is not large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,10 @@ class WriterStats:
 
 class _Stopped(Exception):
     """The loop is to end, and what it was trying again stays in the log."""
+
+
+class _GivenUp(Exception):
+    """It failed as often as it was to be tried."""
 
 
 class WriterLoop(Generic[C]):
@@ -164,31 +173,39 @@ class WriterLoop(Generic[C]):
                 self.stats.paused = ""
                 await self._take_in(fresh)
 
-    async def _take_in(self, records: list[StoredRecord]) -> None:
-        """Decodes records and adds them to the block."""
-        parts, refused = await self._in_thread(lambda: self._decode(records))
-        self._limit.good(len(parts))
-        while refused and (wait_s := self._limit.wait_s(len(refused))):
-            if self._stopping.is_set():
-                return  # they stay in the log
-            self.stats.paused = f"too many records are refused, the last: {refused[-1].why.reason}"
-            logger.error("topic %s is paused: %s", self._sink.topic, self.stats.paused)
-            await self._sleep(min(wait_s, 60.0))
-        while self._block.full(self._settings.pace):
-            self._taken.clear()
-            await self._taken.wait()
-        now = self._clock()
-        self._block.add(records, parts, refused, now)
-        self._rate.add(sum(part.rows for part in parts), now)
-        self._changed.set()
+    async def _take_in(self, records: Sequence[StoredRecord]) -> None:
+        """Decodes records and adds them to a block, or to several: compressed ones may hold a great deal."""
+        done = 0
+        while done < len(records):
+            parts, refused = await self._in_thread(partial(self._decode, records[done:]))
+            taken = records[done : done + len(parts) + len(refused)]
+            done += len(taken)
+            self._limit.good(len(parts))
+            while refused and (wait_s := self._limit.wait_s(len(refused))):
+                if self._stopping.is_set():
+                    return  # they stay in the log
+                self.stats.paused = f"too many records are refused, the last: {refused[-1].why.reason}"
+                logger.error("topic %s is paused: %s", self._sink.topic, self.stats.paused)
+                await self._sleep(min(wait_s, 60.0))
+            while self._block.full(self._settings.pace):
+                self._taken.clear()
+                await self._taken.wait()
+            now = self._clock()
+            self._block.add(taken, parts, refused, now)
+            self._rate.add(sum(part.rows for part in parts), now)
+            self._changed.set()
 
     def _decode(self, records: Sequence[StoredRecord]) -> tuple[list[Part[C]], list[Refused]]:
+        """Decodes the first of these records: as many as make a full block."""
         parts: list[Part[C]] = []
         refused: list[Refused] = []
+        rows = size = 0
         for record in records:
             try:
-                content, rows = self._sink.decode(decode_log_record(record.value))
-                parts.append(Part(record, content, rows))
+                received = decode_log_record(record.value)
+                part = Part(record, *self._sink.decode(received), len(received.payload))
+                parts.append(part)
+                rows, size = rows + part.rows, size + part.size
             except MemoryError:
                 raise
             except RecordRefused as error:
@@ -196,6 +213,8 @@ class WriterLoop(Generic[C]):
             except Exception as error:  # whatever a record does to the decoder, the others go on
                 logger.exception("%s could not be decoded", record.position)
                 refused.append(self._refuse(record, malformed(f"the decoder failed: {error!r}")))
+            if rows >= self._settings.pace.rows or size >= self._settings.pace.bytes:
+                break
         return parts, refused
 
     def _refuse(self, record: StoredRecord, why: RecordRefused) -> Refused:
@@ -252,26 +271,32 @@ class WriterLoop(Generic[C]):
         """Inserts records; those that the tables refuse become dead letters."""
         if not parts:
             return
+        halves = len(parts) > 1 and sum(part.rows for part in parts) > _SMALL_ROWS
         try:
             rows = await self._in_thread(lambda: self._sink.build([part.content for part in parts]))
-            await self._insert(rows)
+            for table, content in rows:
+                await self._repeat(
+                    table, partial(self._tables.insert, table, content), _TRIES if halves else None
+                )
         except (MemoryError, _Stopped, ClosedError):
             raise
+        except _GivenUp:  # perhaps it is too large for the memory there is
+            self._sink.forget()
+            await self._store_halves(parts)
         except Exception as error:
             # Only what the records themselves cause comes here. Find the one.
             logger.exception("topic %s: a block of %d records is refused", self._sink.topic, len(parts))
             self._sink.forget()
             if len(parts) > 1:
-                half = len(parts) // 2
-                await self._store(parts[:half])
-                await self._store(parts[half:])
+                await self._store_halves(parts)
                 return
             why = malformed(f"the tables refuse it: {error}")
             await self._keep([self._refuse(parts[0].record, why)])
 
-    async def _insert(self, rows: Rows) -> None:
-        for table, content in rows:
-            await self._repeat(table, partial(self._tables.insert, table, content))
+    async def _store_halves(self, parts: Sequence[Part[C]]) -> None:
+        half = len(parts) // 2
+        await self._store(parts[:half])
+        await self._store(parts[half:])
 
     async def _keep(self, refused: Sequence[Refused]) -> None:
         await self._repeat("dead_letters", lambda: self._dead.keep(refused))
@@ -281,7 +306,8 @@ class WriterLoop(Generic[C]):
         """Notes how far the tables are; a failure is harmless and tried again later."""
         self._saved_at = self._clock()
         try:
-            await self._insert(self._sink.rest())
+            for table, content in self._sink.rest():
+                await self._repeat(table, partial(self._tables.insert, table, content))
             positions = await applied.save()
             await consumer.commit(positions)
             await self._trim(applied)
@@ -302,24 +328,29 @@ class WriterLoop(Generic[C]):
 
     # --------------------------------------------------------------------------------- failures
 
-    async def _repeat(self, what: str, action: Callable[[], Awaitable[T]]) -> T:
+    async def _repeat(self, what: str, action: Callable[[], Awaitable[T]], tries: int | None = None) -> T:
         """Does something until it succeeds.
 
+        :param tries: or until it has failed so often.
         :raises RowsRefused: the rows are at fault.
         :raises ClosedError: there is nothing to do it with any more.
+        :raises _GivenUp: it has failed `tries` times.
         :raises _Stopped: the loop stops, and it still fails.
         """
-        pause_s = self._settings.least_pause_s
+        failures, pause_s = 0, self._settings.least_pause_s
         while True:
             try:
                 result = await action()
             except (RowsRefused, ClosedError):
                 raise
             except (StoreError, OSError) as error:
+                failures += 1
                 if self._stopping.is_set():
                     raise _Stopped from error
                 await self._pause(what, error, pause_s)
                 pause_s = min(pause_s * 2, self._settings.greatest_pause_s)
+                if failures == tries:
+                    raise _GivenUp from error
             else:
                 self.stats.paused = ""
                 return result

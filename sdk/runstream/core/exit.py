@@ -19,7 +19,10 @@ from runstream.spool import process
 
 _MAX_MESSAGE: Final = 30_000
 
+_Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
 _installed = False
+_hook: _Hook | None = None  # as it was set here
 _outcome: dict[str, object] | None = None  # the last that was noticed
 _code: Final = SystemExit.__dict__["code"]
 
@@ -41,11 +44,11 @@ class ObservedExit(SystemExit):
 
 def install() -> None:
     """Watch this process's end. Does nothing the second time."""
-    global _installed
+    global _installed, _hook
     if _installed:
         return
     _installed = True
-    sys.excepthook = _watch_exceptions(sys.excepthook)
+    _hook = sys.excepthook = _watch_exceptions(sys.excepthook)
     sys.exit = _exit
     _watch_quitter(getattr(builtins, "exit", None))  # `quit` is of the same class
     process.on_fork(_forget)
@@ -60,7 +63,7 @@ def _exit(status: Any = None, /) -> NoReturn:
 def _watch_quitter(quitter: Any) -> None:
     """`exit` and `quit`, which close standard input too."""
     kind = type(quitter)
-    if not hasattr(kind, "eof"):  # not site's own
+    if kind.__name__ != "Quitter":  # not site's own
         return
     plain = kind.__call__
 
@@ -72,9 +75,6 @@ def _watch_quitter(quitter: Any) -> None:
         raise ObservedExit(code)
 
     kind.__call__ = leave
-
-
-_Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
 
 def _watch_exceptions(hook: _Hook) -> _Hook:
@@ -116,7 +116,17 @@ def describe(kind: type[BaseException], error: BaseException, trace: TracebackTy
     return text if len(text) <= _MAX_MESSAGE else "…" + text[-_MAX_MESSAGE:]
 
 
+def _note_unseen_exception() -> None:
+    """An exception whose hook was replaced after ours was set: the interpreter remembers it."""
+    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    if _outcome is not None or sys.excepthook is _hook or hasattr(sys, "ps1"):
+        return
+    if isinstance(error, BaseException):
+        _note_exception(type(error), error, error.__traceback__)
+
+
 def _at_exit() -> None:
+    _note_unseen_exception()
     outcome = _outcome or {"outcome": "clean", "exit_code": 0, "error_message": ""}
     writers = process.writers()
     for writer in writers:

@@ -115,8 +115,9 @@ class Run:
                 return self._log(now, name, value, description, step)
             if description:
                 return self._log(now, name, value, description, step)
-            if step is None:
-                step = _NO_STEP
+            number = step
+            if number is None:
+                number = _NO_STEP
             elif type(step) is not int or not _LOWEST <= step <= _HIGHEST:
                 return self._log(now, name, value, description, step)
             segment = channel.writer.segment
@@ -127,7 +128,7 @@ class Run:
                     segment.doubles[at] = value
                 else:
                     segment.values[at] = value
-                segment.steps[at] = step
+                segment.steps[at] = number
                 segment.keys[at] = key
                 segment.times[at] = now  # the commit
                 return None
@@ -138,7 +139,7 @@ class Run:
     def _log(self, now: int, name: Any, value: Any, description: Any, step: Any) -> None:
         """Log anything that isn't a number of a known name, or does not fit into the segment at hand."""
         name = values.metric_name(name)
-        step = values.step_number(None if step == _NO_STEP and type(step) is int else step)
+        step = values.step_number(step)
         found: Scalar = values.scalar_or_text(name, value)
         text = values.description_text(description)
         if isinstance(found, str):
@@ -148,7 +149,7 @@ class Run:
             payload = blocks.decimal(found)
             kind = layout.BIG_INTEGER_RECORD
         else:
-            number: float | int = found if found is not None else 0
+            number = found if found is not None else 0
             if found is None:
                 kind = layout.NONE
             elif isinstance(found, bool):

@@ -5,8 +5,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 log = logging.getLogger("runstream.sender")
@@ -29,16 +30,14 @@ class Control:
         self._socket.bind(path)
         os.chmod(path, 0o600)
         self._socket.listen(64)
-        self._open = 0
+        self._answering = 0
+        self._changed = threading.Condition()
         threading.Thread(target=self._accept, name="control", daemon=True).start()
 
-    @property
-    def in_use(self) -> bool:
-        """Whether somebody is connected."""
-        return self._open > 0
-
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, when the last answers are given."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._answering, timeout=1.0)
         try:
             os.unlink(self._path)
         except FileNotFoundError:
@@ -54,15 +53,24 @@ class Control:
             threading.Thread(target=self._serve, args=(connection,), name="control", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        self._open += 1
         try:
             with connection, connection.makefile("rb") as lines:
                 while line := lines.readline(_MOST_BYTES):
-                    connection.sendall(json.dumps(self._answer(line)).encode() + b"\n")
+                    with self._counted():
+                        connection.sendall(json.dumps(self._answer(line)).encode() + b"\n")
         except OSError:  # the script didn't wait
             pass
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._changed:
+            self._answering += 1
+        try:
+            yield
         finally:
-            self._open -= 1
+            with self._changed:
+                self._answering -= 1
+                self._changed.notify_all()
 
     def _answer(self, line: bytes) -> Answer:
         try:

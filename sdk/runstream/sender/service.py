@@ -23,10 +23,14 @@ log = logging.getLogger("runstream.sender")
 
 _LOOK_S = 0.25  # between close looks at one writer; more with many writers
 _LOOKS_PER_S = 500
+_THOROUGH = 7  # of so many looks, one lists the folder
+_BUSY_S = 0.25  # after the last sign of life polls are frequent
 _TIDY_S = 0.5
 _SMALL_REQUEST_BYTES = 64 << 10
 _NO_SERVER_EXIT_S = 600.0  # without any server there is nothing to wait for
 _SUSPENDED_S = 30.0
+
+_ENDING = {"ok": False, "error": "no_sender", "detail": "this sender ends; another one follows"}
 
 
 class Sender:
@@ -47,6 +51,7 @@ class Sender:
         self._looks: deque[WriterTail] = deque()
         self._last_look = time.monotonic()
         self._owed_looks = 0.0
+        self._looked = 0
         self._next_poll = self._next_tidy = 0.0
         self._busy_until = 0.0
         self._idle_since: float | None = None
@@ -85,15 +90,15 @@ class Sender:
         received = False
         for publisher in self._publishers.values():
             received |= publisher.step(now)
-            self._pump(publisher, now)
+        self._pump(now)
         if None in self._publishers:
             self._autostart.step(self._publishers[None], now)
         self._check_flushes(now)
         if now >= self._next_tidy:
             self._next_tidy = now + _TIDY_S
             self._tidy(now)
-        if received or self._hot:
-            self._busy_until = now + 0.25
+        if received:
+            self._busy_until = now + _BUSY_S
         if polled:
             self._next_poll = now + self._interval(now)
         return max(self._next_poll - time.monotonic(), 0.0005) if not self._flushes else 0.001
@@ -142,8 +147,9 @@ class Sender:
         return publisher
 
     def _poll(self, now: float) -> None:
-        for tail, *_ in self._found.values():
-            if tail in self._hot or tail.stirs():
+        for tail, publisher, *_ in list(self._found.values()):
+            # Without a server only what is new is of interest.
+            if tail.stirs() or (tail in self._hot and publisher.ready):
                 self._guard(tail, now, self._poll_one)
         elapsed, self._last_look = now - self._last_look, now
         interval = max(_LOOK_S, len(self._looks) / _LOOKS_PER_S)
@@ -152,18 +158,21 @@ class Sender:
             self._owed_looks -= 1
             tail = self._looks.popleft()
             self._looks.append(tail)
-            self._guard(tail, now, self._look_closely)
+            self._guard(tail, now, self._look)
 
     def _poll_one(self, tail: WriterTail) -> None:
         if tail.state.exit is not None and not tail.dead:
-            tail.look_closely()  # it said goodbye: any moment now
+            tail.look(thoroughly=False)  # it said goodbye: any moment now
         if tail.poll():
+            self._busy_until = time.monotonic() + _BUSY_S
+        if tail.busy:
             self._hot.add(tail)
         else:
             self._hot.discard(tail)
 
-    def _look_closely(self, tail: WriterTail) -> None:
-        tail.look_closely()
+    def _look(self, tail: WriterTail) -> None:
+        self._looked += 1
+        tail.look(thoroughly=self._looked % _THOROUGH == 0 or len(self._looks) < 100)
         self._poll_one(tail)
 
     def _guard(self, tail: WriterTail, now: float, action: Any) -> bool:
@@ -193,13 +202,16 @@ class Sender:
 
     # ----------------------------------------------------------------------------- sending
 
-    def _pump(self, publisher: Publisher, now: float) -> None:
-        """Give every writer its turn until the window is full or nothing is left."""
-        turn = [tail for tail in publisher.tails if tail in self._hot or tail.has_more]
-        while turn and publisher.room > 0:
-            turn = [tail for tail in turn if publisher.room > 0 and self._guard_send(publisher, tail, now)]
+    def _pump(self, now: float) -> None:
+        """Give every writer its turn until its server's window is full or nothing is left."""
+        turn = list(self._hot)
+        while turn:
+            turn = [tail for tail in turn if self._guard_send(tail, now)]
 
-    def _guard_send(self, publisher: Publisher, tail: WriterTail, now: float) -> bool:
+    def _guard_send(self, tail: WriterTail, now: float) -> bool:
+        publisher = self._found[tail.header.writer.hex()][1]
+        if publisher.room <= 0:
+            return False
         sent: list[bool] = []
         self._guard(tail, now, lambda tail: sent.append(self._send(publisher, tail, now)))
         return bool(sent and sent[0])
@@ -313,6 +325,8 @@ class Sender:
         return now - self._idle_since > limit
 
     def _close(self) -> None:
+        while self._asked:
+            self._asked.popleft()[1].set_result(_ENDING)
         for flush in self._flushes:
             flush.check(None, None, False, math.inf)
         for tail, _, found, _ in self._found.values():

@@ -15,6 +15,8 @@ SUPERVISOR_BYTE = 1
 
 _started: list[int] = []  # processes that began to detach and are to be reaped
 
+_locks: dict[tuple[str, str | None], Path] = {}
+
 
 def ensure_sender(root: str | os.PathLike[str]) -> bool:
     """Make sure that a sender serves the spool root. Returns at once, usually before it does.
@@ -25,13 +27,21 @@ def ensure_sender(root: str | os.PathLike[str]) -> bool:
         _reap()
         if sys.platform == "win32" or not sys.executable:
             return False
-        lock = home.sender_lock(root)
+        lock = _lock_of(os.path.abspath(root))
         if _is_held(lock, SENDER_BYTE) or _is_held(lock, SUPERVISOR_BYTE):
             return True
         _spawn(os.path.abspath(root), lock)
     except (OSError, ValueError, NotImplementedError):
         return False
     return True
+
+
+def _lock_of(root: str) -> Path:
+    """The lock file. Working it out costs more than looking at it."""
+    key = root, os.environ.get("RUNSTREAM_HOME")
+    if key not in _locks:
+        _locks[key] = home.sender_lock(root)
+    return _locks[key]
 
 
 def _is_held(lock: Path, byte: int) -> bool:

@@ -10,7 +10,8 @@ import time
 
 _SUPERVISOR_BYTE = 1  # see start.py
 _GIVE_UP_AFTER = 12  # quick failures in a row: something is wrong that another try doesn't change
-_LONG_LIFE_S = 30.0
+_LONG_LIFE_S = 5.0
+_LONGEST_PAUSE_S = 5.0
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
             return
         failures = 1 if time.monotonic() - began > _LONG_LIFE_S else failures + 1
         print(f"runstream sender {pid} ended with {code}; starting it again", file=sys.stderr, flush=True)
-        time.sleep(min(0.2 * 2**failures, 30.0))
+        time.sleep(min(0.1 * 2**failures, _LONGEST_PAUSE_S))
 
 
 def _take(lock: str) -> bool:

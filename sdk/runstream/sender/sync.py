@@ -168,7 +168,7 @@ class _Sync:
             return
         publisher = self._publisher(header)
         self._active[tail] = publisher, lock
-        tail.look_closely()  # whether it is dead is seen before its slots are read
+        tail.look(thoroughly=True)  # whether it is dead is seen before its slots are read
         publisher.adopt(tail)
 
     def _publisher(self, header: Header) -> Publisher:

@@ -138,32 +138,52 @@ class WriterTail:
 
     def stirs(self) -> bool:
         """Whether there is anything to do, as far as a glance can tell."""
-        return self.reader.stirs() or self.dead
+        return not self.read_to_end and self.reader.stirs()
 
     def poll(self) -> bool:
-        """Look for what is new. True when there is something to send, now or soon."""
-        found = self.reader.poll(final=self.dead)
-        for run in self.definitions.read() if found or self._copy else ():
-            self.lifecycle.touch([run.index])
-        if self.dead and not self.read_to_end and not found and self.cutter.idle and self._cut is None:
-            self.read_to_end = True
-            self.reader.close_holes()
-            self.lifecycle.observed = not self._copy
-            self.lifecycle.seq_end = self.reader.seen
-            self.lifecycle.touch_all()
-        return found or not self.progress.idle or not self.cutter.idle or self._cut is not None
+        """Look for what is new. True when it was found."""
+        before = self.reader.seen
+        if not self.read_to_end or not self.read_up:
+            found = self.reader.poll(final=self.dead)
+            if found or self._copy:
+                self._read_definitions()
+            if self.dead and not found and self.read_up:
+                self._end_reading()
+        return self.reader.seen != before
 
-    def look_closely(self) -> None:
-        """What needs no look at every poll: new segments, new runs, and whether the writer still lives."""
-        self.reader.look_for_segments()
-        for run in self.definitions.read():
-            self.lifecycle.touch([run.index])
+    def _read_definitions(self) -> None:
+        new = self.definitions.read()
+        if new:
+            self.lifecycle.touch(run.index for run in new)
+
+    def _end_reading(self) -> None:
+        self.read_to_end = True
+        self.reader.close_holes()
+        self.lifecycle.observed = not self._copy
+        self.lifecycle.seq_end = self.reader.seen
+        self.lifecycle.touch_all()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is to be sent, or is under way."""
+        return self.has_more or not self.progress.idle or not self.read_up
+
+    def look(self, thoroughly: bool) -> None:
+        """What needs no look at every poll: whether the writer lives; also new segments and runs."""
+        if thoroughly:
+            self.reader.look_for_segments()
+            self._read_definitions()
         if self.liveness.is_dead() == self.dead:
             return
         if self.dead:
             self._resurrect()
         else:
             self._declare_dead()
+
+    @property
+    def read_up(self) -> bool:
+        """Whether everything that was seen is on its way."""
+        return self.reader.taken >= self.reader.seen and self.cutter.idle and self._cut is None
 
     def _resurrect(self) -> None:
         """The process had lost its lock, and has taken it again: it ends another time."""
@@ -368,11 +388,6 @@ class WriterTail:
         for records, done in to_punch:
             punch(records.path, records.punched, done)
             records.punched = done
-
-    @property
-    def read_up(self) -> bool:
-        """Whether everything that was seen is on its way."""
-        return self.reader.taken >= self.reader.seen and self.cutter.idle and self._cut is None
 
     def remove(self) -> None:
         """Remove the folder of a drained writer. Its lock is held."""

@@ -243,6 +243,7 @@ class WriterFolder:
     def __init__(self, root: Path) -> None:
         """Make a new one. Raises OSError when that can't be done."""
         self.root = root
+        self.pid = os.getpid()
         parent = os.path.join(root, machine().folder)
         _own_folder(Path(parent))
         for _ in range(10):
@@ -292,7 +293,11 @@ class WriterFolder:
         made = self.file(f".{name}.{os.urandom(4).hex()}")
         with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
-        os.replace(made, self.file(name))
+        try:
+            os.replace(made, self.file(name))
+        except FileNotFoundError:
+            if not os.path.exists(self.file(name)):  # else a fork of this process has done it
+                raise
 
     def discard(self) -> None:
         """Remove the folder of a writer that nobody used."""

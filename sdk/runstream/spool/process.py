@@ -20,6 +20,7 @@ _parents: dict[Target, str] = {}
 _retry_at: dict[Target, int] = {}
 _forks: list[Callable[[], None]] = []
 _hooked = False
+_forked_times = 0
 
 
 class SpoolUnavailableError(OSError):
@@ -38,15 +39,25 @@ def writer_for(target: Target, origin: Callable[[], Origin], prepare: Callable[[
     if now < _retry_at.get(target, 0):
         raise SpoolUnavailableError("tried a moment ago")
     watch_forks()
+    forked = _forked_times
+    made: Writer | None
     try:
         made = Writer(WriterFolder(spool_root()), target, origin()._replace(parent=_parents.get(target)))
+        prepare(made)
     except OSError as error:
-        _retry_at[target] = now + _RETRY_NS
-        raise SpoolUnavailableError(str(error)) from error
-    prepare(made)
+        if forked == _forked_times:
+            _retry_at[target] = now + _RETRY_NS
+            raise SpoolUnavailableError(str(error)) from error
+        made = None
+    if forked != _forked_times or made is None:  # a signal handler has forked: this was the parent's
+        return writer_for(target, origin, prepare)
     if writer is not None and _writers.get(target) is writer:
         _writers.pop(target, None)
     kept = _writers.setdefault(target, made)
+    if forked != _forked_times:  # just now
+        if _writers.get(target) is made:
+            _writers.pop(target)
+        return writer_for(target, origin, prepare)
     if kept is made:
         _all.append(made)
     else:  # another thread, or a signal handler, was faster
@@ -80,10 +91,11 @@ def watch_forks() -> None:
 
 def _forked() -> None:
     # What other threads of the parent were in the middle of is of no interest: everything is replaced.
-    global _writers, _all, _retry_at
+    global _writers, _all, _retry_at, _forked_times
+    _forked_times += 1
     for target, writer in list(_writers.items()):
         _parents[target] = writer.id.hex()
-    for writer in _all:
+    for writer in {*_all, *_writers.values()}:
         writer.abandon()
     _writers, _all, _retry_at = {}, [], {}
     for action in _forks:

@@ -84,6 +84,7 @@ class SpoolReader:
         self._segments: dict[int, ReadSegment] = {}
         self._head: ReadSegment | None = None  # where `seen` is
         self.backlog = False  # the files hold more than was looked at
+        self._exhausted = False  # all was looked at, and nothing more will be written
 
     # ---------------------------------------------------------------------------------- polling
 
@@ -99,13 +100,20 @@ class SpoolReader:
 
         With `final` nothing more will be written: all that is there is looked at, to the end.
         """
-        self.ready = self.seen
-        self.backlog = False
+        before, self.ready = self.seen, self.seen
         self._late_ready, self._late_seen = self._late_seen, []
+        if final and self._exhausted:
+            return self.seen > self.taken or bool(self._late_ready)
+        self.backlog = False
+        if final:
+            self.look_for_segments()
         if self.holes:
             self._look_at_holes(final)
         if final or self.seen - self.taken < AHEAD_SLOTS:
             self._scan(final)
+        # Not before all is taken: only then every empty slot is a hole, and was looked at as one.
+        all_taken = self.taken >= self.seen == before
+        self._exhausted = final and all_taken and not self.backlog and not self._late_seen
         return self.backlog or self.seen > self.taken or bool(self._late_seen or self._late_ready)
 
     def look_for_segments(self) -> None:

@@ -281,7 +281,10 @@ def _make_and_map(path: str, size: int) -> "_Mapping":
             descriptor = Descriptor(path, os.O_RDWR)
         return _Mapping(descriptor, size)
     finally:
-        os.unlink(made)
+        try:
+            os.unlink(made)
+        except FileNotFoundError:  # a fork in the middle of this has done it
+            pass
 
 
 _never_closed: list[mmap.mmap] = []

@@ -1,7 +1,6 @@
 """One process's spool, being written."""
 
 import errno
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -103,11 +102,11 @@ class Writer:
             "format": layout.FORMAT,
             "writer": self.id.hex(),
             "engine": self.engine,
-            "pid": os.getpid(),
+            "pid": self.folder.pid,
             "host": machine.host,
             "boot_id": machine.boot_id,
             "user": user_key(),
-            "pid_start": places.process_start(),
+            "pid_start": places.process_start(self.folder.pid),
             "pid_ns": places.pid_namespace(),
             "started_time_ns": time.time_ns(),
             "server": self.target.server,
@@ -139,6 +138,8 @@ class Writer:
 
     def _define(self, kind: int, index: int, definition: Mapping[str, object]) -> None:
         record = layout.record(self.id, kind, index, [layout.json_bytes(definition)])
+        if self.lost:
+            raise WriterLostError
         try:
             self._names.append(record)
         except FolderGoneError:
@@ -298,6 +299,8 @@ class Writer:
         """Count a call that can't be kept. Returns False."""
         if isinstance(error, FolderGoneError):
             raise self._lose()
+        if self.lost:  # the error is that of a fork, which goes on in a writer of its own
+            raise WriterLostError
         self.count_dropped(run)
         self._dropped_calls.add()
         if error is not None:

@@ -32,8 +32,7 @@ class Subscription(Protocol):
         ...
 
     def missed(self) -> int:
-        """How many messages were dropped since the last call, because they were not taken in time. The oldest
-        go first."""
+        """How many messages were dropped since the last call: the oldest, when they are not taken in time."""
         ...
 
     async def close(self) -> None:
@@ -91,8 +90,7 @@ class HotState(Protocol):
         ...
 
     async def subscribe(self, channel: str, /) -> Subscription:
-        """Follows a channel: everything published after the return, except what `Subscription.missed`
-        counts."""
+        """Follows a channel: all that is published after the return, except what `missed` counts."""
         ...
 
     async def close(self) -> None:

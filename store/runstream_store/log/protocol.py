@@ -79,9 +79,11 @@ class Lost:
 
 
 Start = Callable[[int], Awaitable[int | None]]
-"""Says where to begin in a partition: the offset of the next record wanted (one after the applied one), or
-None for the first that is there. Asked whenever the consumer gets the partition; it reads the applied offset
-anew each time."""
+"""Says where to begin in a partition.
+
+The offset of the next record wanted (one after the applied one), or None for the first that is there. Asked
+whenever the consumer gets the partition; it reads the applied offset anew each time.
+"""
 
 
 class Consumer(Protocol):
@@ -128,8 +130,7 @@ class Consumer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Leaves the group; the other members get the partitions. May be called again, and while `fetch`
-        waits."""
+        """Leaves the group; others get the partitions. May be called again, and while `fetch` waits."""
         ...
 
 

@@ -38,8 +38,7 @@ from runstream_store.log.protocol import NewRecord
 FORMAT: Final = 1
 _APPLICATION_ID: Final = 0x52534C47  # "RSLG"
 OFFSET_BITS: Final = 44
-"""A record's rowid is topic << 44 | offset, so one tree holds all topics and a range of offsets is a range of
-rowids."""
+"""A record's rowid is topic << 44 | offset: a range of offsets in a topic is a range of rowids."""
 
 _PAGE_SIZE: Final = 16384
 _GROUP_BYTES: Final = (
@@ -192,8 +191,7 @@ def _create(db: sqlite3.Connection) -> None:
 
 
 class WritingThread:
-    """Puts the jobs of all callers into transactions: as many as are waiting, so that they share one
-    fsync."""
+    """Puts the jobs of all callers into transactions: all that are waiting into one, with one fsync."""
 
     def __init__(self, path: Path, finished: Callable[[list[Job]], None]) -> None:
         """`finished` is called in the thread with the jobs of each transaction, in their order."""

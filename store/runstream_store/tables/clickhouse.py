@@ -29,7 +29,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -55,6 +55,7 @@ _READERS: Final = 2
 _TIMEOUT_S: Final = 30.0
 _HEAVY_TIMEOUT_S: Final = 600.0
 _RETRY_AFTER_S: Final = (0.2, 1.0)
+_STOP_PAUSES_S: Final = (0.05, 0.2, 1.0, 0.0)
 
 _T = TypeVar("_T")
 
@@ -70,14 +71,17 @@ class _Worker:
         self.load = (0, 0)
         """Heavy queries, and all work, that it has to do. What was cancelled counts until it has ended."""
 
-    async def run(self, work: Callable[[ClickHouseClient], _T], *, heavy: bool = False) -> _T:
+    async def run(self, work: Callable[[ClickHouseClient], _T]) -> _T:
+        return await asyncio.wrap_future(self.submit(work))
+
+    def submit(self, work: Callable[[ClickHouseClient], _T], *, heavy: bool = False) -> Future[_T]:
         try:
             future = self._executor.submit(self._run, work)
         except RuntimeError:
             raise ClosedError("the tables are closed") from None
         self._count(heavy, 1)
         future.add_done_callback(lambda _: self._done(heavy))
-        return await asyncio.wrap_future(future)
+        return future
 
     def _done(self, heavy: bool) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone
@@ -192,18 +196,27 @@ class ClickHouseTables:
         if timeout_s is None:
             timeout_s = _HEAVY_TIMEOUT_S if heavy else _TIMEOUT_S
         mark = f"{self._name}-{next(self._numbers)}-"
+        running = self._reader(heavy).submit(
+            lambda client: client.query(sql, params or {}, timeout_s, mark), heavy=heavy
+        )
         try:
-            return await self._reader(heavy).run(
-                lambda client: client.query(sql, params or {}, timeout_s, mark), heavy=heavy
-            )
+            return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            task = asyncio.get_running_loop().create_task(self._kill(mark))
+            task = asyncio.get_running_loop().create_task(self._stop(running, mark))
             self._kills.add(task)
             task.add_done_callback(self._kills.discard)
             raise
         except QueryTimeout:
             self._check_open()
             raise
+
+    async def _stop(self, running: Future[pa.Table], mark: str) -> None:
+        """Stops a query that nobody waits for. It may be about to begin, so that it can't be stopped yet."""
+        for pause_s in _STOP_PAUSES_S:
+            if running.done():
+                return
+            await self._kill(mark)
+            await asyncio.sleep(pause_s)
 
     async def _kill(self, mark: str) -> None:
         with contextlib.suppress(TablesError, ClosedError):  # then it goes on until its time is up

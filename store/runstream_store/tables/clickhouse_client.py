@@ -1,5 +1,4 @@
-"""One client of ClickHouse or chDB, for one thread, with the store's errors. See `clickhouse.py` for the
-traps."""
+"""A client of ClickHouse or chDB, for one thread. The traps are in `clickhouse.py`."""
 
 from __future__ import annotations
 
@@ -122,8 +121,10 @@ class ClickHouseClient:
         return [tuple(row.values()) for row in columns.to_pylist()]
 
     def query(self, sql: str, params: Mapping[str, object], timeout_s: float, mark: str) -> pa.Table:
-        """Runs a query and gives its columns. `mark`: letters, digits and hyphens by which `kill` finds
-        it."""
+        """Runs a query and gives its columns.
+
+        :param mark: letters, digits and hyphens by which `kill` finds it.
+        """
         wanted = set(_PLACEHOLDER.findall(sql))
         if wanted != set(params) or not all(_NAME.fullmatch(name) for name in params):
             raise QueryError(f"the query has the values {sorted(wanted)}, and {sorted(params)} are given")

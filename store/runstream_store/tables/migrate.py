@@ -92,8 +92,7 @@ def load() -> list[Migration]:
 
 
 def check(migrations: Sequence[Migration]) -> None:
-    """Refuses numbers that are not 1, 2, 3, …, and statements that could lose or rewrite data, or can't be
-    repeated."""
+    """Refuses numbers with gaps, and statements that lose or rewrite data or can't be repeated."""
     for expected, migration in enumerate(migrations, 1):
         if migration.number != expected:
             raise MigrationError(f"migration {migration.number:04} follows {expected - 1:04}")
