@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from tests.server import Place
 
 # The machine may be busy: no test fails because of its duration.
 settings.register_profile("runstream", deadline=None)
 settings.load_profile("runstream")
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A user of his own. When the test fails, what his servers said is shown."""
+    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
+    made = Place(root)
+    try:
+        yield made
+    finally:
+        made.close()
+        if made.log.exists():
+            print(f"servers of {request.node.name}:\n{made.log.read_text()}")
+        shutil.rmtree(root, ignore_errors=True)

@@ -118,25 +118,38 @@ class Place:
             check=False,
         )
 
+    def sender(self) -> int:
+        """Process id of the sender. Raises NoSenderError when none runs."""
+        from runstream.sender.ask import ask
+
+        before = os.environ.get("RUNSTREAM_HOME")
+        os.environ["RUNSTREAM_HOME"] = str(self.home)
+        try:
+            return int(ask(str(self.spool), {"op": "info"}, 5.0)["pid"])
+        finally:
+            if before is None:
+                del os.environ["RUNSTREAM_HOME"]
+            else:
+                os.environ["RUNSTREAM_HOME"] = before
+
     def close(self) -> None:
         """End what was started here: servers, and the sender."""
         for process in self.servers:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        from runstream.sender.ask import NoSenderError, ask
+        self.end_sender()
 
-        before = os.environ.get("RUNSTREAM_HOME")
-        os.environ["RUNSTREAM_HOME"] = str(self.home)
+    def end_sender(self) -> None:
+        """Ask the sender to end, and wait until it has."""
+        from runstream.sender.ask import NoSenderError
+
         try:
-            os.kill(int(str(ask(str(self.spool), {"op": "info"}, 5.0)["pid"])), signal.SIGTERM)
+            pid = self.sender()
+            os.kill(pid, signal.SIGTERM)
         except (NoSenderError, OSError):
-            pass  # there is none
-        finally:
-            if before is None:
-                del os.environ["RUNSTREAM_HOME"]
-            else:
-                os.environ["RUNSTREAM_HOME"] = before
+            return  # there is none
+        wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the sender to end")
 
 
 class Server:

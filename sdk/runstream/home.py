@@ -78,10 +78,17 @@ def default_data_folder() -> Path:
         return home() / "data"
 
 
-def _digest(spool_root: str | os.PathLike[str]) -> str:
-    import hashlib  # only here: it costs a training process two milliseconds
+def digest(data: bytes, size: int) -> str:
+    """BLAKE2b of so many bytes, in hexadecimal."""
+    try:
+        from _blake2 import blake2b  # hashlib has the same, and loads OpenSSL for some 4 ms
+    except ImportError:
+        from hashlib import blake2b
+    return blake2b(data, digest_size=size).hexdigest()
 
-    return hashlib.blake2b(os.fsencode(os.path.realpath(spool_root)), digest_size=8).hexdigest()
+
+def _digest(spool_root: str | os.PathLike[str]) -> str:
+    return digest(os.fsencode(os.path.realpath(spool_root)), 8)
 
 
 def sender_lock(spool_root: str | os.PathLike[str]) -> Path:

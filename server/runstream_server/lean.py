@@ -1,11 +1,10 @@
 """Keeps the server process small.
 
-**pandas** is kept out. pyarrow, clickhouse-connect and chDB import pandas when it happens to be installed, which in a training
-environment it is: two seconds of start, one and a half more at the first insert, and 60 MB for good, for
-nothing that the server does. All three work without it.
+*pandas* is kept out. pyarrow, clickhouse-connect and chDB import it when it is installed, which in a training
+environment it is: two seconds of start, one and a half more at the first insert, and 60 MB for good,
+for nothing that the server does. All three work without it.
 
-**Memory** that a load needed is given back after it: Arrow's pool and the C library keep it for the next one,
-some 150 MB.
+*Memory* that a load needed is given back after it: Arrow's pool and the C library would keep it.
 """
 
 from __future__ import annotations
@@ -42,7 +41,10 @@ def keep_lean() -> None:
 
 
 async def give_back(work: Callable[[], int]) -> None:
-    """Give memory back whenever the work, a number that rises with it, has rested for a while. Never returns."""
+    """Give memory back whenever the work has rested for a while. Never returns.
+
+    :param work: a number that rises with what is done.
+    """
     given_at = before = work()
     while True:
         await asyncio.sleep(_LOOK_S)

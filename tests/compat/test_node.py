@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,19 +13,6 @@ import pytest
 from tests.server import Place
 
 FOLDER = Path(__file__).parent / "node"
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
-    made = Place(root)
-    try:
-        yield made
-    finally:
-        made.close()
-        if made.log.exists():
-            print(made.log.read_text())
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def need_node() -> str:

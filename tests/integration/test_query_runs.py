@@ -13,9 +13,11 @@ import pytest_asyncio
 from runstream.v1 import point_pb2, run_pb2
 from runstream.v1 import query_service_pb2 as messages
 from runstream_query.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
+from runstream_query.service import QueryServicer
 from runstream_query.settings import QuerySettings
+from runstream_store.credentials import Authenticator
 from runstream_store.position import Position
-from tests.reads import T0, Reads, Row, W, opened, scalars, to_table
+from tests.reads import T0, TOKEN, Reads, Row, W, opened, scalars, to_table
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -438,3 +440,20 @@ async def test_a_writer_that_drained_further_later_is_waited_for_again(reads: Re
         await reads.stream(run, barrier=barrier)
     await reads.events(run, W[1], drained(12))
     assert await reads.stream(run, barrier=barrier) == []
+
+
+async def test_a_read_sees_the_runs_that_are_in_the_log_by_now(reads: Reads) -> None:
+    async def ends(topic: str) -> list[Position]:
+        return [Position(topic, 0, 7777, EPOCH)]
+
+    servicer = QueryServicer(reads.tables, reads.hot, Authenticator(TOKEN), ends=ends)
+    run = reads.run()
+
+    async def arrive() -> None:
+        await asyncio.sleep(0.05)
+        await reads.events(run, W[1], *started())
+        await reads.hot.set_applied("runs", Position("runs", 0, 7777, EPOCH))
+
+    task = asyncio.create_task(arrive())
+    assert (await servicer.get_run(messages.GetRunRequest(run=ref(run)))).run.status == RUNNING
+    await task

@@ -358,7 +358,7 @@ def test_two_senders_never_serve_one_writer(sending: Sending) -> None:
 
 
 def test_large_files_of_records_are_punched(sending: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.sender.tail.PUNCH_BYTES", 64 << 10)
+    monkeypatch.setattr("runstream.sender.tidying.PUNCH_BYTES", 64 << 10)
     made = writer(sending)
     made.live()
     try:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import Final, NamedTuple
 
+from runstream.home import digest
+
 LAUNCH: Final = "RUNSTREAM_LAUNCH_ID"  # set by a launcher, for its processes
 # Set by start_logging for the processes that it will start: Lightning starts the script anew for each rank.
 _PARENT_JOB: Final = "RUNSTREAM_PARENT_JOB"
@@ -38,9 +40,7 @@ class Launch(NamedTuple):
 
     def run_suffix(self, experiment: str, nth: int) -> str:
         """End of the id of the nth run that each of its processes starts."""
-        from hashlib import blake2b  # here, because loading it takes two milliseconds
-
-        return blake2b(f"{self.job}\n{experiment}\n{nth}".encode(), digest_size=6).hexdigest()
+        return digest(f"{self.job}\n{experiment}\n{nth}".encode(), 6)
 
     def started_at(self) -> int | None:
         """When the job was made, Unix seconds; None unless runstream made it."""

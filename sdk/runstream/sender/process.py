@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from runstream import home
+from runstream import __version__, home
 from runstream.sender.start import SENDER_BYTE
 
 
@@ -46,6 +46,8 @@ def take_lock(path: Path) -> bool:
             except OSError:
                 time.sleep(0.05)  # one that hands over is about to end
             else:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, __version__.encode(), 0)  # a newer client asks for a newer sender
                 return True
         os.close(descriptor)
         return False

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -9,7 +10,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from runstream import home
+from runstream import __version__, home
+from runstream.sender import tidying
 from runstream.sender.autostart import Autostart
 from runstream.sender.flush import Flush
 from runstream.sender.folders import Folders, Found
@@ -17,13 +19,13 @@ from runstream.sender.liveness import Liveness
 from runstream.sender.settings import SenderSettings
 from runstream.sender.stream import Publisher
 from runstream.sender.tail import WriterTail
-from runstream.sender.version import version
 
 log = logging.getLogger("runstream.sender")
 
 _LOOK_S = 0.25  # between close looks at one writer; more with many writers
-_LOOKS_PER_S = 500
+_LOOKS_PER_S = 200
 _THOROUGH = 7  # of so many looks, one lists the folder
+_SLOWEST_POLL_S = 0.2
 _BUSY_S = 0.25  # after the last sign of life polls are frequent
 _TIDY_S = 0.5
 _SMALL_REQUEST_BYTES = 64 << 10
@@ -47,7 +49,10 @@ class Sender:
         self._autostart = Autostart(settings.autostart)
         self._asked: deque[tuple[dict[str, Any], Future[dict[str, Any]]]] = deque()
         self._flushes: list[Flush] = []
-        self._hot: set[WriterTail] = set()
+        self._hot: set[WriterTail] = set()  # with something to send, or under way
+        self._probes: dict[WriterTail, tuple[memoryview, int]] = {}
+        self._unprobed: set[WriterTail] = set()
+        self._touched: set[WriterTail] = set()  # since the last tidying
         self._looks: deque[WriterTail] = deque()
         self._last_look = time.monotonic()
         self._owed_looks = 0.0
@@ -100,14 +105,15 @@ class Sender:
         if received:
             self._busy_until = now + _BUSY_S
         if polled:
-            self._next_poll = now + self._interval(now)
+            self._next_poll = now + self._interval(now, time.monotonic() - now)
         return max(self._next_poll - time.monotonic(), 0.0005) if not self._flushes else 0.001
 
-    def _interval(self, now: float) -> float:
+    def _interval(self, now: float, took: float) -> float:
         idle, busy = self._settings.poll_idle_ms / 1000, self._settings.poll_busy_ms / 1000
         if now < self._busy_until:
             return busy
-        return min(idle, busy + (now - self._busy_until) * 0.1)
+        # With very many spools a look takes long, and is made so much more rarely that it costs the same.
+        return max(min(idle, busy + (now - self._busy_until) * 0.1), min(took * 100, _SLOWEST_POLL_S))
 
     # ----------------------------------------------------------------------------- writers
 
@@ -146,10 +152,14 @@ class Sender:
             self._publishers[key] = publisher
         return publisher
 
+    def _publisher_of(self, tail: WriterTail) -> Publisher:
+        return self._found[tail.header.writer.hex()][1]
+
     def _poll(self, now: float) -> None:
-        for tail, publisher, *_ in list(self._found.values()):
+        stirring = {tail for tail, (words, at) in self._probes.items() if words[at]}
+        for tail in stirring | self._unprobed | self._hot:
             # Without a server only what is new is of interest.
-            if tail.stirs() or (tail in self._hot and publisher.ready):
+            if tail in stirring or tail in self._unprobed or self._publisher_of(tail).ready:
                 self._guard(tail, now, self._poll_one)
         elapsed, self._last_look = now - self._last_look, now
         interval = max(_LOOK_S, len(self._looks) / _LOOKS_PER_S)
@@ -163,12 +173,20 @@ class Sender:
     def _poll_one(self, tail: WriterTail) -> None:
         if tail.state.exit is not None and not tail.dead:
             tail.look(thoroughly=False)  # it said goodbye: any moment now
+        self._touched.add(tail)
         if tail.poll():
             self._busy_until = time.monotonic() + _BUSY_S
         if tail.busy:
             self._hot.add(tail)
         else:
             self._hot.discard(tail)
+        probe = tail.probe()
+        if probe is None:
+            self._probes.pop(tail, None)
+            self._unprobed.add(tail)
+        else:
+            self._unprobed.discard(tail)
+            self._probes[tail] = probe
 
     def _look(self, tail: WriterTail) -> None:
         self._looked += 1
@@ -198,6 +216,9 @@ class Sender:
         self._folders.forget(found.path, retry_at)
         self._looks.remove(tail)
         self._hot.discard(tail)
+        self._unprobed.discard(tail)
+        self._touched.discard(tail)
+        self._probes.pop(tail, None)
         self._sent_at.pop(tail, None)
 
     # ----------------------------------------------------------------------------- sending
@@ -209,7 +230,7 @@ class Sender:
             turn = [tail for tail in turn if self._guard_send(tail, now)]
 
     def _guard_send(self, tail: WriterTail, now: float) -> bool:
-        publisher = self._found[tail.header.writer.hex()][1]
+        publisher = self._publisher_of(tail)
         if publisher.room <= 0:
             return False
         sent: list[bool] = []
@@ -260,14 +281,12 @@ class Sender:
             answer.set_result({"ok": False, "error": "malformed", "detail": f"unknown op {op!r}"})
 
     def _info(self) -> dict[str, Any]:
-        import os
-
         publishers = [p for p in self._publishers.values() if p.target is not None]
         first = next((p for p in publishers if p.ready), publishers[0] if publishers else None)
         return {
             "ok": True,
             "pid": os.getpid(),
-            "version": version(),
+            "version": __version__,
             "server": first.target.grpc if first is not None and first.target else None,
             "connected": first is not None and first.ready,
             "http": first.http_url if first is not None else None,
@@ -285,7 +304,8 @@ class Sender:
     # ---------------------------------------------------------------------------- tidying up
 
     def _tidy(self, now: float) -> None:
-        for tail, *_ in list(self._found.values()):
+        touched, self._touched = self._touched, set()
+        for tail in touched:
             if tail.drained:
                 self._guard(tail, now, lambda tail: self._remove(tail, now))
             else:
@@ -300,7 +320,7 @@ class Sender:
             self._keep_refusals(tail)
         *_, liveness = self._found[tail.header.writer.hex()]
         if liveness.lock.take():  # else the process took it again: it lives after all
-            tail.remove()
+            tidying.remove(tail)
             self._drop(tail, None)
 
     def _keep_refusals(self, tail: WriterTail) -> None:

@@ -11,7 +11,7 @@ class SenderSettings:
     """How the sender polls, sends and ends. `SETTINGS` says what each one means."""
 
     poll_busy_ms: float = 5.0
-    poll_idle_ms: float = 40.0
+    poll_idle_ms: float = 50.0
     request_kib: int = 256
     window_kib: int = 4096
     gather_ms: float = 20.0

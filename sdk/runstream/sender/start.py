@@ -8,13 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-from runstream import home
+from runstream import __version__, home
 
 SENDER_BYTE = 0
 SUPERVISOR_BYTE = 1
 
 _started: list[int] = []  # processes that began to detach and are to be reaped
 
+_asked: set[str] = set()  # versions of senders that were asked to make room
 _locks: dict[tuple[str, str | None], Path] = {}
 
 
@@ -28,9 +29,13 @@ def ensure_sender(root: str | os.PathLike[str]) -> bool:
         if sys.platform == "win32" or not sys.executable:
             return False
         lock = _lock_of(os.path.abspath(root))
-        if _is_held(lock, SENDER_BYTE) or _is_held(lock, SUPERVISOR_BYTE):
-            return True
-        _spawn(os.path.abspath(root), lock)
+        if _is_held(lock, SENDER_BYTE):
+            if not _is_older(lock):
+                return True
+            _ask_for_room(os.fspath(root))
+            _spawn(os.path.abspath(root), lock, wait_s=5)
+        elif not _is_held(lock, SUPERVISOR_BYTE):
+            _spawn(os.path.abspath(root), lock)
     except (OSError, ValueError, NotImplementedError):
         return False
     return True
@@ -66,7 +71,32 @@ def _is_held(lock: Path, byte: int) -> bool:
             os.close(descriptor)
 
 
-def _spawn(root: str, lock: Path) -> None:
+def _is_older(lock: Path) -> bool:
+    """Whether the sender that holds the lock is of an earlier version. Each is asked to make room only once."""
+    theirs = lock.read_text()
+    if theirs in ("", __version__) or theirs in _asked:
+        return False
+    _asked.add(theirs)
+    return _order(theirs) < _order(__version__)
+
+
+def _order(version: str) -> tuple[list[int], float]:
+    """Sorts versions: `1.2.0.dev3` is before `1.2.0`."""
+    release, _, dev = version.partition(".dev")
+    numbers = ["".join(c for c in part if c.isdigit()) for part in release.split(".")]
+    return [int(number or 0) for number in numbers], float(dev) if dev.isdigit() else float("inf")
+
+
+def _ask_for_room(root: str) -> None:
+    from runstream.sender.ask import NoSenderError, ask
+
+    try:
+        ask(root, {"op": "handover", "version": __version__}, 1.0)
+    except (NoSenderError, TimeoutError, ValueError):
+        pass  # it ends, or is busy: the next look tries again
+
+
+def _spawn(root: str, lock: Path, wait_s: int = 0) -> None:
     if sys.platform == "win32":
         raise NotImplementedError
     else:
@@ -75,7 +105,7 @@ def _spawn(root: str, lock: Path) -> None:
         if log.exists() and log.stat().st_size > 4 << 20:
             os.replace(log, f"{log}.old")
         arguments = [sys.executable, "-I", "-S", os.path.join(here, "supervisor.py")]
-        arguments += [sys.executable, os.path.join(here, "__main__.py"), str(lock), root]
+        arguments += [sys.executable, os.path.join(here, "__main__.py"), str(lock), root, str(wait_s)]
         environment = {**os.environ, "RUNSTREAM_HOME": str(home.home())}  # as seen from here, not from /
         files = (
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

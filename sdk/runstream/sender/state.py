@@ -1,5 +1,6 @@
 """What a sender keeps of a writer between its lives: `state.json`, see docs/formats.md."""
 
+import errno
 import json
 import os
 from dataclasses import dataclass, field
@@ -8,6 +9,9 @@ from typing import Any
 
 from runstream.spool import layout
 from runstream.spool.reader import Hole
+
+_BALLAST = ".sender-ballast"
+_BALLAST_BYTES = 8 << 10
 
 
 @dataclass(slots=True)
@@ -125,12 +129,37 @@ def load(folder: Path) -> WriterState | None:
         return None
 
 
+def make_ballast(folder: Path) -> None:
+    """Take some space on the disk, for the state when the disk is full: only with it space can be made."""
+    path = folder / _BALLAST
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(bytes(_BALLAST_BYTES))
+    except OSError:
+        path.unlink(missing_ok=True)
+
+
 def save(folder: Path, state: WriterState, sync: bool) -> None:
-    """Replace the file; with `sync` it is on the disk afterwards, so that what it covers may be deleted."""
+    """Replace the file; with `sync` it is on the disk afterwards, so that what it covers may be deleted.
+
+    Raises OSError when there is no space even without the ballast.
+    """
+    try:
+        _replace(folder, state, sync)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        (folder / _BALLAST).unlink(missing_ok=True)
+        _replace(folder, state, sync)
+
+
+def _replace(folder: Path, state: WriterState, sync: bool) -> None:
     made = folder / f".{layout.STATE}"
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, state.dumps())
+        content = state.dumps()
+        if os.write(descriptor, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made))
         if sync:
             os.fsync(descriptor)
     finally:

@@ -1,4 +1,4 @@
-"""Restarts the sender when it dies badly. Run by itself: `python -I -S supervisor.py PYTHON MAIN LOCK ROOT`.
+"""Restarts the sender when it dies badly. Run by itself: `python -I -S supervisor.py PYTHON MAIN LOCK ROOT WAIT_S`.
 
 Nothing but what the bare interpreter has is imported here, because this process stays as long as the
 sender: it takes about 4 MB.
@@ -16,7 +16,7 @@ _LONGEST_PAUSE_S = 5.0
 
 def main() -> None:
     """Detach, take the supervisor's lock, keep the sender running."""
-    python, script, lock, root = sys.argv[1:]
+    python, script, lock, root, wait_s = sys.argv[1:]
     if os.fork():
         os._exit(0)  # the caller reaps this process; its child belongs to nobody
     try:
@@ -26,8 +26,11 @@ def main() -> None:
     os.chdir("/")
     os.umask(0o077)
     os.closerange(3, max(1024, os.sysconf("SC_OPEN_MAX")) if os.sysconf("SC_OPEN_MAX") < 1 << 17 else 1 << 17)
-    if not _take(lock):
-        os._exit(0)
+    patience = time.monotonic() + float(wait_s)
+    while not _take(lock):
+        if time.monotonic() > patience:  # a sender is there already, or is starting
+            os._exit(0)
+        time.sleep(0.02)
     environment = dict(os.environ)
     # Threads of a small process need no heaps of their own, and no BLAS.
     environment.setdefault("MALLOC_ARENA_MAX", "1")
@@ -53,6 +56,7 @@ def _take(lock: str) -> bool:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _SUPERVISOR_BYTE)
     except OSError:
+        os.close(descriptor)
         return False
     return True  # the descriptor stays open until this process ends
 

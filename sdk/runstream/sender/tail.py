@@ -1,22 +1,19 @@
 """Follows the spool of one writer and delivers it: what to send next, and what an answer means."""
 
 import logging
-import os
-import shutil
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from runstream.sender import events, state
+from runstream.sender import events, state, tidying
 from runstream.sender.batch import halves
 from runstream.sender.cutter import Cut, Cutter
 from runstream.sender.definitions import Definitions
 from runstream.sender.header import Header
 from runstream.sender.lifecycle import Lifecycle
 from runstream.sender.progress import Piece, Progress
-from runstream.sender.punch import punch
 from runstream.sender.state import WriterState
 from runstream.spool import layout
 from runstream.spool.reader import SpoolReader
@@ -24,7 +21,7 @@ from runstream.v1 import run_pb2
 
 log = logging.getLogger("runstream.sender")
 
-PUNCH_BYTES = 4 << 20  # large files of records are punched in steps of at least this
+_NOTHING = memoryview(bytes(8)).cast("q")
 _MOST_RECORDS = 256  # in a request
 _MOST_EVENTS = 200  # runs with events in one go
 
@@ -70,6 +67,8 @@ class WriterTail:
         self.header = header
         self.liveness = liveness
         self._request_bytes = request_bytes
+        if not copy:
+            state.make_ballast(folder)
         self._copy = copy  # read by `sync`, perhaps away from its machine: nothing is written to the folder
         self.state = state.load(folder) or WriterState()
         self.definitions = Definitions(header.writer, header.rank, folder / layout.NAMES)
@@ -136,9 +135,9 @@ class WriterTail:
         """Whether something waits to be sent that no poll would find."""
         return bool(self._outbox or self._again or self._cut) or not self.lifecycle.idle
 
-    def stirs(self) -> bool:
-        """Whether there is anything to do, as far as a glance can tell."""
-        return not self.read_to_end and self.reader.stirs()
+    def probe(self) -> tuple[memoryview, int] | None:
+        """A word that is not 0 when something new is there; None: only a poll can tell."""
+        return (_NOTHING, 0) if self.read_to_end else self.reader.probe()
 
     def poll(self) -> bool:
         """Look for what is new. True when it was found."""
@@ -149,7 +148,7 @@ class WriterTail:
                 self._read_definitions()
             if self.dead and not found and self.read_up:
                 self._end_reading()
-        return self.reader.seen != before
+        return self.reader.seen != before or self.reader.finds_late
 
     def _read_definitions(self) -> None:
         new = self.definitions.read()
@@ -166,7 +165,7 @@ class WriterTail:
     @property
     def busy(self) -> bool:
         """Whether something is to be sent, or is under way."""
-        return self.has_more or not self.progress.idle or not self.read_up
+        return self.has_more or not self.progress.idle or not self.read_up or self.reader.finds_late
 
     def look(self, thoroughly: bool) -> None:
         """What needs no look at every poll: whether the writer lives; also new segments and runs."""
@@ -357,44 +356,14 @@ class WriterTail:
 
     def save(self) -> None:
         """Write the state."""
-        self._write_state(sync=False)
-
-    def _write_state(self, sync: bool) -> None:
         if not self._copy:
-            self.state.holes = self.progress.holes(self.reader.holes)
-            state.save(self.folder, self.state, sync)
+            tidying.write_state(self, sync=False)
             self._dirty = False
 
     def tidy(self) -> None:
-        """Keep the state, then remove what is delivered: segments, and parts of large files of records."""
-        if not self._dirty or self._copy:
-            return
-        late = self.progress.late_seqs()
-        acked = self.state.acked_seq
-        gone = self.reader.delivered_segments(acked, late)
-        holes = self.reader.hole_seqs() | late
-        to_punch = []
-        for segment in self.reader.open_records():
-            if segment.number not in gone:
-                done = segment.records.delivered_bytes(acked, holes)
-                segment.records.forget(acked, holes)
-                if done - segment.records.punched >= PUNCH_BYTES:
-                    to_punch.append((segment.records, done))
-        self._write_state(sync=bool(gone or to_punch))
-        self.reader.forget(gone)
-        for number in gone:
-            for name in (layout.slots_name(number), layout.records_name(number)):
-                (self.folder / name).unlink(missing_ok=True)
-        for records, done in to_punch:
-            punch(records.path, records.punched, done)
-            records.punched = done
-
-    def remove(self) -> None:
-        """Remove the folder of a drained writer. Its lock is held."""
-        removed = self.folder.with_name(f".removed-{self.folder.name}")
-        os.rename(self.folder, removed)
-        self.close()
-        shutil.rmtree(removed, ignore_errors=True)
+        """Keep the state when it has changed, and remove what is delivered."""
+        if self._dirty and not self._copy:
+            self._dirty = not tidying.tidy(self)
 
     def close(self) -> None:
         """Give all descriptors back."""

@@ -245,7 +245,11 @@ class WriterFolder:
         self.root = root
         self.pid = os.getpid()
         parent = os.path.join(root, machine().folder)
-        _own_folder(Path(parent))
+        try:
+            _own_folder(Path(parent))
+        except PermissionError:  # several users share the spool's root
+            parent += f"-{home.user_key()}"
+            _own_folder(Path(parent))
         for _ in range(10):
             self.writer = os.urandom(16)
             self.path = os.path.join(parent, self.writer.hex())

@@ -88,12 +88,12 @@ class SpoolReader:
 
     # ---------------------------------------------------------------------------------- polling
 
-    def stirs(self) -> bool:
-        """Whether a poll would find something, as far as one look at the next slot can tell."""
+    def probe(self) -> tuple[memoryview, int] | None:
+        """A word that is not 0 when something new is there; None: only a poll can tell."""
         head = self._head
         if head is None or self.engine == layout.APPEND or self.seen >= head.end:
-            return True
-        return head.words[(self.seen - head.start) * 4 + 3] != 0
+            return None
+        return head.words, (self.seen - head.start) * 4 + 3
 
     def poll(self, final: bool = False) -> bool:
         """Look for new commits. True when there is something to take now or in the next poll.
@@ -119,6 +119,11 @@ class SpoolReader:
     def look_for_segments(self) -> None:
         """List the folder again: a segment may be there although the one before it was never full."""
         self.numbers = list_segments(self.folder, self.engine)
+
+    @property
+    def finds_late(self) -> bool:
+        """Whether late commits were seen that are not taken yet."""
+        return bool(self._late_seen or self._late_ready)
 
     def close_holes(self) -> None:
         """The writer is dead: what is empty stays empty."""

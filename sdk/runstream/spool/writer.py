@@ -80,7 +80,7 @@ class Writer:
         self.dropped: dict[int, Tally] = {}
         self._dropped_calls = Tally()
         self._next_report = 1
-        self._told = 0
+        self._untold = False
         self._retry_at = 0
         self._patience_ns = _PATIENCE_NS
         self._record_bytes = 0
@@ -165,6 +165,8 @@ class Writer:
             if self.lost:  # a signal handler has forked, and this is the child
                 raise WriterLostError from None
             raise
+        if self._untold:
+            self._report(segment)
         return True
 
     def record(
@@ -207,6 +209,8 @@ class Writer:
         except BaseException:  # a signal handler raised in the middle
             self._abandon(segment, seq, run, time_ns)
             raise
+        if self._untold:
+            self._report(segment)
         return True
 
     def _abandon(self, segment: Segment, seq: int, run: int, time_ns: int) -> None:
@@ -255,7 +259,7 @@ class Writer:
         self._retry_at = 0
         if self.on_segment is not None:
             self.on_segment()
-        if self._dropped_calls.total() > self._told:
+        if self._untold:
             self._report(segment)
         return following
 
@@ -303,11 +307,12 @@ class Writer:
             raise WriterLostError
         self.count_dropped(run)
         self._dropped_calls.add()
+        self._untold = True
         if error is not None:
             self._trouble(error)
         if self._dropped_calls.total() >= self._next_report:
             self._next_report *= 16
-            self._report(None)
+            self._report(self.segment)
         return False
 
     def count_dropped(self, run: int, calls: int = 1) -> None:
@@ -322,19 +327,21 @@ class Writer:
         if self.on_trouble is not None:
             self.on_trouble(self, error)
 
-    def _report(self, segment: Segment | None) -> None:
-        """Say in the spool how many calls were dropped so far."""
-        self._told = self._dropped_calls.total()
-        segment = segment or self.segment
-        seq = segment.claim_spare()
+    def _report(self, segment: Segment) -> None:
+        """Say in the spool how many calls were dropped so far, if anything can be written there."""
+        seq = segment.claim()
+        if seq is None:
+            seq = segment.claim_spare()
         if seq is None:
             return
+        self._untold = False
         gap = {"first": seq, "last": seq, "dropped": self.dropped_counts()}
         now = time.time_ns()
         key = layout.make_key(layout.RECORD, layout.WRITER_ITSELF, 0)
         try:
             segment.record(seq, layout.GAP, [[layout.json_bytes(gap)]], layout.NO_STEP, key, now)
-        except OSError:
+        except (OSError, ValueError):
+            self._untold = True
             self._abandon(segment, seq, layout.WRITER_ITSELF, now)
 
     # --------------------------------------------------------------------------------------- end

@@ -1,0 +1,205 @@
+"""Scripts in places that are short of something: disk, a home, other processes, a server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runstream.client import Client
+from runstream.v1.run_pb2 import RunStatus
+from tests.server import Place, Server, wait_for
+
+BEGIN = """
+import os, sys, time
+from runstream import Experiment, Workspace
+experiment = Experiment(Workspace.from_config(), "places")
+"""
+FEW = (
+    BEGIN
+    + """
+with experiment.start_logging() as run:
+    print(run.id, flush=True)
+    for step in range(1000):
+        run.log("loss", float(step))
+"""
+)
+
+needs_namespaces = pytest.mark.skipif(
+    subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False
+    ).returncode
+    != 0
+    if shutil.which("unshare")
+    else True,
+    reason="needs the right to make namespaces",
+)
+
+
+@pytest.fixture
+def server(place: Place) -> Server:
+    return place.up()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.http, server.token) as made:
+        yield made
+
+
+def completed(client: Client, run_id: str) -> list[float]:
+    """Values of `loss`, once the run has ended well."""
+
+    def look() -> RunStatus.ValueType:
+        return next((r.status for r in client.search_runs() if r.ended_time_ns and not r.settling), 0)  # type: ignore[return-value]
+
+    assert wait_for(look, "the run to end") == RunStatus.RUN_STATUS_COMPLETED
+    (series,) = client.get_metrics("local", [run_id], ["loss"]).series
+    return [float(value) for value in series.values()]
+
+
+def run_in(
+    command: list[str], place: Place, code: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A script under another command."""
+    return subprocess.run(
+        [*command, sys.executable, "-c", code],
+        env=place.environment(**environment),
+        cwd=place.work,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@needs_namespaces
+def test_a_job_that_is_pid_1_delivers_before_it_ends(place: Place, server: Server, client: Client) -> None:
+    """With its end the kernel kills everything in its namespace, the sender too."""
+    done = run_in(["unshare", "--pid", "--fork", "--mount-proc"], place, FEW + "assert os.getpid() == 1\n")
+    assert done.returncode == 0, done.stderr
+    assert completed(client, done.stdout.strip()) == [float(step) for step in range(1000)]
+
+
+@needs_namespaces
+def test_a_home_that_is_read_only(place: Place, server: Server, client: Client, tmp_path: Path) -> None:
+    """State and spool go to /var/tmp, here one of its own."""
+    for name in ("home", "var"):
+        (tmp_path / name).mkdir()
+    script = f'mount -t tmpfs -o ro none {tmp_path}/home && mount --bind {tmp_path}/var /var/tmp && exec "$@"'
+    code = FEW + "assert os.statvfs(os.environ['HOME']).f_flag & os.ST_RDONLY\n"
+    done = run_in(
+        ["unshare", "--mount", "sh", "-c", script, "sh"],
+        place,
+        code,
+        HOME=str(tmp_path / "home"),
+        XDG_STATE_HOME="",
+        RUNSTREAM_HOME="",
+        RUNSTREAM_SPOOL="",
+        RUNSTREAM_SERVER=server.grpc,
+        RUNSTREAM_HTTP_SERVER=server.http,
+        RUNSTREAM_API_KEY=server.token,
+    )
+    assert done.returncode == 0, done.stderr
+    assert completed(client, done.stdout.strip()) == [float(step) for step in range(1000)]
+    (mine,) = (tmp_path / "var").iterdir()
+    assert mine.name == f"runstream-{os.getuid()}"
+    end_sender_of(mine)
+
+
+def end_sender_of(folder: Path) -> None:
+    """The sender that was started in a mount namespace of its own."""
+    for log in folder.rglob("sender-*.log"):
+        for pid in re.findall(r" INFO (\d+) serving ", log.read_text()):
+            os.kill(int(pid), signal.SIGTERM)
+
+
+@needs_namespaces
+@pytest.mark.faults
+def test_a_full_disk_under_the_spool_stops_no_training(place: Place, tmp_path: Path) -> None:
+    """What fits is kept and delivered, the rest is counted and told."""
+    place.spool.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place.spool)], check=True)
+    try:
+        code = (
+            BEGIN
+            + """
+run = experiment.start_logging()
+print(run.id, flush=True)
+began = time.monotonic()
+for step in range(200_000):
+    run.log("loss", float(step))
+    if step % 100 == 0:
+        run.log("text", "x" * 100)
+        run.log_list("list", [float(step)] * 10)
+assert time.monotonic() - began < 60
+run.complete()
+"""
+        )
+        done = run_in([], place, code)
+        assert done.returncode == 0, done.stderr
+        told = done.stderr
+        server = place.up()
+        with Client(server.http, server.token) as client:
+            run_id = done.stdout.split()[0]
+            wait_for(
+                lambda: any(r.ended_time_ns and not r.settling for r in client.search_runs()),
+                "the run to end",
+            )
+            found = {
+                series.metric: series.values() for series in client.get_metrics("local", [run_id]).series
+            }
+        kept = found["loss"]
+        assert 1000 < len(kept) < 200_000
+        assert kept == sorted(kept)
+        assert len(set(kept)) == len(kept)
+        assert re.search(r"could not be kept|not kept|dropped|full", told), told
+    finally:
+        place.close()
+        subprocess.run(["umount", "--lazy", str(place.spool)], check=True)
+
+
+def test_another_machine_with_an_api_key(
+    place: Place, server: Server, client: Client, tmp_path: Path
+) -> None:
+    """A user who shares nothing with the server but the network, and a key in a file."""
+    key = place.runstream("keys", "add", "bob").stdout.strip()
+    other = Place(tmp_path / "other")
+    try:
+        config = other.work / ".runstream" / "config.json"
+        config.parent.mkdir()
+        config.write_text(
+            f'{{"workspace_name": "team", "server": "{server.grpc}", "http_server": "{server.http}",'
+            ' "api_key_file": "key"}'
+        )
+        (other.work / "key").write_text(key + "\n")
+        script = other.script(FEW + "assert len(run.get_metrics('loss')['loss']) == 1000\n")
+        assert script.returncode == 0, script.stderr
+        run_id = script.stdout.strip()
+        assert client.get_run("team", run_id).experiment == "places"
+        listed = other.runstream("runs", "--json")
+        assert run_id in listed.stdout
+    finally:
+        other.close()
+
+
+def test_a_wrong_key_is_told_and_nothing_is_lost(place: Place, server: Server, client: Client) -> None:
+    wrong = place.script(FEW, RUNSTREAM_SERVER=server.grpc, RUNSTREAM_API_KEY="rsk_wrong")
+    assert wrong.returncode == 0, wrong.stderr
+    assert not list(client.search_runs())
+    read = place.runstream("runs", RUNSTREAM_API_KEY="rsk_wrong")
+    assert read.returncode == 1
+    assert "RUNSTREAM_API_KEY" in read.stderr
+    synced = place.runstream("sync", str(place.spool), RUNSTREAM_API_KEY=server.token)
+    assert synced.returncode == 1, "the sender still serves it"
+    place.end_sender()
+    synced = place.runstream("sync", str(place.spool), RUNSTREAM_API_KEY=server.token)
+    assert synced.returncode == 0, synced.stderr
+    assert completed(client, wrong.stdout.strip()) == [float(step) for step in range(1000)]

@@ -1,0 +1,122 @@
+"""The command line without a server: usage, help, exit codes, and what it loads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runstream.cli import main
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user for whom no server runs."""
+    for name in list(os.environ):
+        if name.startswith("RUNSTREAM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("RUNSTREAM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    for command in ("up", "runs", "metrics", "sync", "token", "keys", "version"):
+        assert f"\n    {command} " in told.err, told.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["runs", "--limit", "0"], ["metrics"], ["metrics", "r", "--json", "--csv"], ["keys"]],
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from runstream import __version__
+
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["metrics", "some-run"]])
+def test_no_server_is_3_and_says_what_to_do(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(arguments) == 3
+    assert "runstream up" in capsys.readouterr().err
+    monkeypatch.setenv("RUNSTREAM_SERVER", "127.0.0.1:1")
+    assert main(arguments) == 3
+    assert "can't be reached" in capsys.readouterr().err
+
+
+def test_a_status_that_is_none_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "--status", "completed"]) == 2
+    assert "Completed, Failed, Canceled" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_spool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync", str(tmp_path)]) == 2
+    assert "holds no spool" in capsys.readouterr().err
+
+
+def test_a_damaged_configuration_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / ".runstream" / "config.json"
+    config.parent.mkdir()
+    config.write_text("{")
+    assert main(["runs", "--server", "127.0.0.1:1"]) in (2, 3)
+    assert "config.json is not JSON" in capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom runstream.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('grpc', 'google.protobuf', 'numpy', 'pyarrow', 'chdb') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_server_leaves_pandas_out() -> None:
+    """It is installed here; pyarrow must do without it all the same."""
+    code = """
+import asyncio, sys
+from runstream_server.lean import give_back, keep_lean
+keep_lean()
+import pyarrow as pa
+assert pa.array([1, 2]).to_pylist() == [1, 2]
+try:
+    import pandas
+except ModuleNotFoundError:
+    pass
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("verb", ["add", "revoke"])
+def test_keys_are_refused_in_words(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a b" if verb == "add" else "nobody"
+    assert main(["keys", verb, name]) == 1
+    assert capsys.readouterr().err.startswith("runstream: ")
+
+
+def test_keys_are_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "add", "alice"]) == 0
+    key = capsys.readouterr().out.strip()
+    assert key.startswith("rsk_")
+    assert main(["keys", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert listed.startswith("alice\t")
+    assert key not in listed
+    assert main(["keys", "revoke", "alice"]) == 0
+    assert main(["keys", "list"]) == 0
+    assert "keys add NAME" in capsys.readouterr().err
