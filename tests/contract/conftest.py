@@ -18,9 +18,23 @@ from runstream_store.hot import HotState, open_hot
 from runstream_store.log import EventLog
 from runstream_store.tables import Tables
 from runstream_store.tables.clickhouse import ClickHouseTables
-from tests.contract.engines import LOGS, TABLES, LogEngine, TablesEngine, chdb, clickhouse
+from tests.contract.engines import (
+    HOTS,
+    LOGS,
+    TABLES,
+    LogEngine,
+    TablesEngine,
+    chdb,
+    clickhouse,
+    delete_topics,
+    kafka,
+    redis,
+    sqlite,
+)
 
 START_NS = 1_700_000_000_000_000_000
+
+_ENGINE_MARKS = {"kafka": pytest.mark.engine, "redis": pytest.mark.engine}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,11 +50,18 @@ def _expect(request: pytest.FixtureRequest, missing: Mapping[str, str]) -> None:
             request.applymarker(pytest.mark.xfail(reason=f"{mark.args[0]}: {reason}", strict=True))
 
 
-@pytest.fixture(params=LOGS)
-def log_engine(request: pytest.FixtureRequest, tmp_path: Path) -> LogEngine:
-    engine = LOGS[request.param](tmp_path)
+@pytest.fixture(params=[pytest.param(name, marks=_ENGINE_MARKS.get(name, ())) for name in LOGS])
+async def log_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LogEngine]:
+    if request.param == "sqlite":
+        engine = sqlite(tmp_path)
+    else:
+        needed = {mark.args[0] for mark in request.node.iter_markers("needs")}
+        server = request.getfixturevalue("kafka_server")
+        engine = kafka(server, partitions=4 if "partitions" in needed else 1)
     _expect(request, engine.missing)
-    return engine
+    yield engine
+    if request.param == "kafka":
+        await delete_topics(engine.url)
 
 
 @pytest.fixture
@@ -87,9 +108,16 @@ async def tables(tables_engine: TablesEngine) -> AsyncIterator[Tables]:
         yield opened
 
 
-@pytest.fixture(params=["memory://"])
-async def hot(request: pytest.FixtureRequest) -> AsyncIterator[HotState]:
-    state = await open_hot(request.param, now_ns=START_NS)
+@pytest.fixture(params=[pytest.param(name, marks=_ENGINE_MARKS.get(name, ())) for name in HOTS])
+def hot_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "memory":
+        return "memory://"
+    return redis(request.getfixturevalue("redis_server"))
+
+
+@pytest.fixture
+async def hot(hot_url: str) -> AsyncIterator[HotState]:
+    state = await open_hot(hot_url, now_ns=START_NS)
     try:
         yield state
     finally:

@@ -9,7 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient
+
+from deploy.engines.kafka import Kafka
+from deploy.engines.redis import Redis
 from runstream_store.log import EventLog, open_log
+from runstream_store.log.kafka_settings import KafkaSettings
 from runstream_store.tables import Tables, open_tables
 
 
@@ -75,5 +80,34 @@ def clickhouse(server: str) -> TablesEngine:
     return TablesEngine(url=f"{server.rstrip('/')}/test_{os.urandom(8).hex()}")
 
 
-LOGS = {"sqlite": sqlite}
+def kafka(server: Kafka, *, partitions: int) -> LogEngine:
+    """Topics of its own on a broker."""
+    url = f"{server.url}/test-{os.urandom(8).hex()}?replication=1&partitions={partitions}"
+
+    async def recreate() -> None:
+        await delete_topics(url)
+
+    return LogEngine(url=f"{url}&session_timeout_ms=6000", recreate=recreate)
+
+
+async def delete_topics(url: str) -> None:
+    """Removes all topics of a Kafka log."""
+    settings = KafkaSettings.parse(url)
+    client = AIOKafkaAdminClient(bootstrap_servers=list(settings.brokers))
+    await client.start()
+    try:
+        topics = [name for name in await client.list_topics() if name.startswith(f"{settings.prefix}.")]
+        if topics:
+            await client.delete_topics(topics)
+    finally:
+        await client.close()
+
+
+def redis(server: Redis) -> str:
+    """Keys of its own on a server."""
+    return f"{server.url}/0?prefix=test-{os.urandom(8).hex()}"
+
+
+LOGS = ["sqlite", "kafka"]
+HOTS = ["memory", "redis"]
 TABLES = ["chdb", "clickhouse"]

@@ -190,8 +190,8 @@ class TestChannels:
         await subscription.close()
 
 
-async def test_closing_ends_all_waiting() -> None:
-    hot = await open_hot("memory://")
+async def test_closing_ends_all_waiting(hot_url: str) -> None:
+    hot = await open_hot(hot_url)
     waiting = asyncio.create_task(hot.wait_applied("points", [position(3)], LONG_S))
     subscription = await hot.subscribe("run")
     following = asyncio.create_task(subscription.get(LONG_S))

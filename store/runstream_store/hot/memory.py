@@ -81,6 +81,10 @@ class MemorySubscription:
         """See `Subscription.close`."""
         self.end()
 
+    def miss(self) -> None:
+        """Notes that messages may have gone by."""
+        self._missed += 1
+
     def end(self) -> None:
         """Ends it; what is queued is gone."""
         self._closed = True
@@ -102,7 +106,8 @@ class MemoryHotState:
 
     def __init__(self, opened_ns: int) -> None:
         """`opened_ns`: the server's clock now."""
-        self._opened_ns = opened_ns
+        self.lenient_from_ns = opened_ns
+        """Writers of which nothing is known count as alive until `LEASE_NS` after this."""
         self._applied: dict[_Key, Position] = {}
         self._waiters: set[_Waiter] = set()
         self._leases: dict[bytes, int] = {}
@@ -112,7 +117,11 @@ class MemoryHotState:
 
     async def set_applied(self, consumer: str, position: Position, /) -> None:
         """See `HotState.set_applied`."""
-        self._check_open()
+        self.check_open()
+        self.note_applied(consumer, position)
+
+    def note_applied(self, consumer: str, position: Position) -> None:
+        """The same, from outside of a coroutine."""
         key = (consumer, position.topic, position.partition, position.epoch)
         known = self._applied.get(key)
         if known is not None and known.offset >= position.offset:
@@ -126,18 +135,18 @@ class MemoryHotState:
 
     async def applied(self, consumer: str, topic: str, partition: int, epoch: bytes, /) -> int | None:
         """See `HotState.applied`."""
-        self._check_open()
+        self.check_open()
         position = self._applied.get((consumer, topic, partition, epoch))
         return None if position is None else position.offset
 
     async def applied_positions(self, consumer: str, /) -> list[Position]:
         """See `HotState.applied_positions`."""
-        self._check_open()
+        self.check_open()
         return [position for key, position in self._applied.items() if key[0] == consumer]
 
     async def wait_applied(self, consumer: str, positions: Iterable[Position], timeout_s: float, /) -> bool:
         """See `HotState.wait_applied`."""
-        self._check_open()
+        self.check_open()
         missing: dict[_Key, int] = {}
         for position in positions:
             key = (consumer, position.topic, position.partition, position.epoch)
@@ -158,7 +167,7 @@ class MemoryHotState:
 
     async def renew_leases(self, writers: Iterable[bytes], now_ns: int, /) -> None:
         """See `HotState.renew_leases`."""
-        self._check_open()
+        self.check_open()
         for writer in writers:
             self._leases[writer] = max(now_ns, self._leases.get(writer, 0))
         if now_ns - self._leases_swept_ns > 10 * LEASE_NS:
@@ -167,18 +176,18 @@ class MemoryHotState:
 
     async def lease_alive(self, writers: Sequence[bytes], now_ns: int, /) -> list[bool]:
         """See `HotState.lease_alive`."""
-        self._check_open()
-        return [now_ns - self._leases.get(writer, self._opened_ns) < LEASE_NS for writer in writers]
+        self.check_open()
+        return [now_ns - self._leases.get(writer, self.lenient_from_ns) < LEASE_NS for writer in writers]
 
     async def publish(self, channel: str, message: bytes, /) -> None:
         """See `HotState.publish`."""
-        self._check_open()
+        self.check_open()
         for subscription in self._channels.get(channel, ()):
             subscription.offer(message)
 
     async def subscribe(self, channel: str, /) -> MemorySubscription:
         """See `HotState.subscribe`."""
-        self._check_open()
+        self.check_open()
         self._channels = {name: followers for name, followers in self._channels.items() if followers}
         return MemorySubscription(self._channels.setdefault(channel, set()))
 
@@ -193,6 +202,7 @@ class MemoryHotState:
                 subscription.end()
         self._channels.clear()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Refuses what comes after `close`."""
         if self._closed:
             raise ClosedError("the hot state is closed")

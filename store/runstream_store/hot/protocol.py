@@ -7,13 +7,16 @@ that missed something reads the tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, Self
 
 from runstream_store.position import Position
 
 LEASE_NS = 20_000_000_000
 """A writer whose lease was not renewed for this long, in nanoseconds, is no longer known to live."""
+
+AppliedSource = Callable[[str], Awaitable[Iterable[Position]]]
+"""Reads the applied positions of a consumer where they are kept for good: in the tables."""
 
 
 class Subscription(Protocol):
@@ -32,7 +35,10 @@ class Subscription(Protocol):
         ...
 
     def missed(self) -> int:
-        """How many messages were dropped since the last call: the oldest, when they are not taken in time."""
+        """How many messages were dropped since the last call: the oldest, when they are not taken in time.
+
+        A connection that was lost counts as one: nobody knows what went by.
+        """
         ...
 
     async def close(self) -> None:
@@ -49,7 +55,11 @@ class Subscription(Protocol):
 
 
 class HotState(Protocol):
-    """Safe for many tasks of one event loop."""
+    """Safe for many tasks of one event loop.
+
+    An engine that can't be reached raises nothing. What is told is told again when it is back, what is asked
+    is answered with what is known, and no writer is called dead meanwhile.
+    """
 
     async def set_applied(self, consumer: str, position: Position, /) -> None:
         """Tells that the tables hold everything up to and including the position, and wakes who waits for it.

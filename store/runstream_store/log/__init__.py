@@ -23,14 +23,21 @@ async def open_log(url: str) -> EventLog:
 
     `sqlite:///<absolute path>`
         A file, made when missing. One process at a time.
+    `kafka://<host>:<port>[,<host>:<port>…]/<prefix>[?option=value…]`
+        Topics of a Kafka cluster, made when missing. The options are the fields of `KafkaSettings`.
 
     :raises ConfigError: there is no such engine.
     :raises LogLocked: another process has the file open.
     :raises LogCorrupt: the file is no event log.
+    :raises LogUnavailable: no broker answered in time.
     """
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         from runstream_store.log.sqlite import SqliteLog
 
         return await SqliteLog.open(url)
-    raise ConfigError(f"no event log for {url!r}: expected sqlite:///<path>")
+    if scheme == "kafka":
+        from runstream_store.log.kafka import KafkaLog
+
+        return await KafkaLog.open(url)
+    raise ConfigError(f"no event log for {url!r}: expected sqlite:///<path> or kafka://<brokers>/<prefix>")

@@ -1,0 +1,1 @@
+"""Real engines for development and tests, as plain processes: no containers."""
