@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.engines import kafka_server, redis_server
+
+__all__ = ["kafka_server", "redis_server"]
+
 from tests.server import Place
 
 # The machine may be busy: no test fails because of its duration.

@@ -41,24 +41,15 @@ _CATCH_UP_S: Final = 2.0
 _BUSY_S: Final = 0.02
 _PATIENT_S: Final = 0.25
 
-# For each writer of a run that ended it or ended itself: how far it must be drained, and what it said when
-# it was. `precedence` of an end is seq_end * 4 + 2 * exit_seen + observed, and of a drain seq_end.
-_WRITERS: Final = f"""
-SELECT e.run AS run, e.writer AS writer,
-    greatest(
-        intDiv(maxIf(e.precedence, e.kind = {WRITER_ENDED}), 4), maxIf(e.seq + 1, e.kind = {RUN_ENDED})
-    ) AS needs,
-    maxIf(e.seq + 1, e.kind = {RUN_ENDED}) AS said,
-    countIf(e.kind = {WRITER_ENDED}) > 0
-        AND maxIf(bitAnd(e.precedence, 1), e.kind = {WRITER_ENDED}) = 0 AS unobserved,
-    maxIf(e.precedence, e.kind = {WRITER_DRAINED}) AS drained,
-    countIf(e.kind IN ({RUN_ENDED}, {WRITER_ENDED})) > 0 AS ended,
-    hex(argMaxIf(e.event, e.precedence, e.kind = {WRITER_DRAINED})) AS event,
-    groupUniqArrayIf(concat(e.launch, ' ', toString(e.restart)),
-        e.kind IN ({RUN_STARTED}, {WRITER_STARTED}) AND e.launch != '') AS launches
+# What follows from these few rows is worked out here: the engine takes longer to understand a question than
+# to answer it. `precedence` of an end is seq_end * 4 + 2 * exit_seen + observed, and of a drain seq_end.
+_SAID: Final = f"""
+SELECT e.run AS run, e.writer AS writer, e.kind AS kind, max(e.seq) AS seq, max(e.precedence) AS precedence,
+    max(bitAnd(e.precedence, 1)) AS observed, argMax(hex(e.event), e.precedence) AS event,
+    groupUniqArray((e.launch, e.restart)) AS launches
 FROM run_events AS e
 WHERE e.workspace = {{workspace:String}} AND e.run IN {{runs:Array(String)}} AND e.kind != {ATTRIBUTE_SET}
-GROUP BY run, writer
+GROUP BY run, writer, kind
 """
 
 
@@ -87,27 +78,63 @@ class RunEnds:
         )
 
 
+@dataclass(slots=True)
+class _Writer:
+    """What one writer has said of one run."""
+
+    run: str
+    writer: bytes
+    needs: int = 0
+    """How far it must be drained."""
+    said: int = 0
+    """How far because it ended the run."""
+    ended: bool = False
+    """It ended the run, or itself."""
+    unobserved: bool = False
+    """Of its end is known only what a copy of its spool tells."""
+    drained: int = 0
+    event: str = ""
+    """The drain, in hexadecimal."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes what it said of one kind."""
+        kind = row["kind"]
+        if kind == RUN_ENDED:
+            self.ended, self.said = True, row["seq"] + 1
+            self.needs = max(self.needs, self.said)
+        elif kind == WRITER_ENDED:
+            self.ended, self.unobserved = True, not row["observed"]
+            self.needs = max(self.needs, row["precedence"] // 4)
+        elif kind == WRITER_DRAINED:
+            self.drained, self.event = row["precedence"], row["event"]
+
+
 async def run_ends(
     tables: Tables, hot: HotState, workspace: str, runs: Iterable[str], timeout_s: float
 ) -> RunEnds:
     """Reads what the writers of some runs have said."""
     params = {"workspace": workspace, "runs": list(runs)}
-    rows = await ask_rows(tables, _WRITERS, params, timeout_s)
-    doubtful = [row for row in rows if row["unobserved"]]
-    alive = await hot.lease_alive([row["writer"] for row in doubtful], time.time_ns())
-    for row, lives in zip(doubtful, alive, strict=True):
+    writers: dict[tuple[str, bytes], _Writer] = {}
+    launches: dict[str, set[tuple[str, int]]] = {}
+    for row in await ask_rows(tables, _SAID, params, timeout_s):
+        key = row["run"], row["writer"]
+        writers.setdefault(key, _Writer(*key)).add(row)
+        if row["kind"] in (RUN_STARTED, WRITER_STARTED):
+            pairs = (tuple(pair.values()) for pair in row["launches"])
+            launches.setdefault(row["run"], set()).update(pair for pair in pairs if pair[0])
+    doubtful = [writer for writer in writers.values() if writer.unobserved]
+    alive = await hot.lease_alive([writer.writer for writer in doubtful], time.time_ns())
+    for writer, lives in zip(doubtful, alive, strict=True):
         if lives:  # only a copy of its spool has ended
-            row["needs"], row["ended"] = row["said"], row["said"] > 0
-    launches: dict[str, set[str]] = {}
+            writer.needs, writer.ended = writer.said, writer.said > 0
     positions: dict[str, list[Position]] = {}
     undrained: set[str] = set()
-    for row in rows:
-        launches.setdefault(row["run"], set()).update(row["launches"])
-        if not row["ended"]:
+    for writer in writers.values():
+        if not writer.ended:
             continue
-        if row["drained"] < row["needs"]:
-            undrained.add(row["run"])
-        positions.setdefault(row["run"], []).extend(_positions(row["event"]))
+        if writer.drained < writer.needs:
+            undrained.add(writer.run)
+        positions.setdefault(writer.run, []).extend(_positions(writer.event))
     return RunEnds(
         workspace,
         {run: tuple(of_run) for run, of_run in positions.items()},
@@ -151,7 +178,18 @@ class Barrier:
         return time.monotonic() + (message.timeout_ms or self._default_ms) / 1000
 
     async def reach(self, message: Any, deadline: float) -> None:
-        """Waits for the positions of a ReadBarrier.
+        """Waits for the positions of a ReadBarrier. Raises as its two steps do."""
+        await self.reach_points(await self.reach_runs(message, deadline), deadline)
+
+    async def reach_points(self, positions: Sequence[Position], deadline: float) -> None:
+        """The second step: waits until points are there.
+
+        :raises DeadlineExceeded: they were not reached in time.
+        """
+        await self._wait(positions, deadline, "what was just logged")
+
+    async def reach_runs(self, message: Any, deadline: float) -> list[Position]:
+        """The first step: checks the positions of a ReadBarrier, waits for events of runs. Returns the rest.
 
         :raises DeadlineExceeded: they were not reached in time.
         :raises FailedPrecondition: they belong to a log that is no more.
@@ -170,8 +208,10 @@ class Barrier:
                     " or the position is of another server. What was written there can't be waited for:"
                     " log again, or read without the position"
                 )
-        await self._wait(positions, deadline, "what was just logged")
+        runs = [position for position in positions if position.topic == "runs"]
+        await self._wait(runs, deadline, "what was just logged")
         await self._catch_up(deadline)
+        return [position for position in positions if position.topic != "runs"]
 
     async def _catch_up(self, deadline: float) -> None:
         """Waits for the events of runs that are in the log by now.
@@ -246,7 +286,7 @@ class Barrier:
         known = await self._hot.applied(position.topic, position.topic, position.partition, position.epoch)
         return known is None or known < position.offset
 
-    async def _wait(self, positions: list[Position], deadline: float, what: str) -> None:
+    async def _wait(self, positions: Sequence[Position], deadline: float, what: str) -> None:
         by_consumer: dict[str, list[Position]] = {}
         for position in positions:
             by_consumer.setdefault(position.topic, []).append(position)

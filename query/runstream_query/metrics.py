@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -123,16 +124,14 @@ class MetricReader:
         row = -1
         for window in await windows(source, unit, size):
             last: Last | None = None
+            fetch = partial(source.fetch, [unit], identity=identity, text=text, window=window, limit=limit)
             while True:
-                elements = await source.fetch(
-                    [unit],
-                    identity=identity,
-                    place=True,
-                    text=text,
-                    window=window,
-                    after=None if last is None else last.key,
-                    limit=limit,
-                )
+                if last is not None:
+                    elements = await fetch(place=True, after=last.key)
+                else:
+                    elements = await fetch()
+                    if len(elements) == limit:  # more than thought: the place to go on from is needed
+                        elements = await fetch(place=True)
                 if not len(elements):
                     break
                 rows = row_numbers(elements, last, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from typing import Any, Final
 
@@ -201,13 +202,18 @@ class QueryServicer:
     ) -> tuple[dict[str, RunEnds], list[tuple[str, str]]]:
         """Waits for a barrier. Gives what is known of the runs, and those that are settling."""
         deadline = self._barrier.deadline(barrier)
-        await self._barrier.reach(barrier, deadline)
-        ends: dict[str, RunEnds] = {}
+        points = await self._barrier.reach_runs(barrier, deadline)
+        # While points are being inserted, what is known of the runs is read.
+        reading = asyncio.gather(*(self._ends(workspace, names) for workspace, names in runs.items()))
+        found_first, _ = await asyncio.gather(reading, self._barrier.reach_points(points, deadline))
+        ends = dict(zip(runs, found_first, strict=True))
         settling: list[tuple[str, str]] = []
         for workspace, names in runs.items():
             waited = 0
             while True:
-                ends[workspace] = found = await self._ends(workspace, names)
+                if waited:
+                    ends[workspace] = await self._ends(workspace, names)
+                found = ends[workspace]
                 unsettled = await self._ended(workspace, await self._barrier.unsettled(found))
                 if not unsettled or barrier.allow_settling:
                     break

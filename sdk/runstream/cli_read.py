@@ -21,6 +21,7 @@ from runstream.errors import (
     ServiceUnavailableError,
     UserError,
 )
+from runstream.integers import to_decimal
 
 if TYPE_CHECKING:
     from runstream.client import Client
@@ -293,6 +294,8 @@ def _json_value(value: Any) -> Any:
     """JSON has no word for these numbers; protobuf's JSON uses the same texts."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, int) and value.bit_length() > 2000:  # more than an interpreter may convert at once
+        return to_decimal(value)
     return value
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from runstream.integers import from_decimal
+
 if TYPE_CHECKING:
     from runstream.internal.v1 import twin_pb2
 
@@ -94,7 +96,7 @@ class Series:
             elif kind == STRING:
                 yield self.strings[next(integers)]
             elif kind == BIG_INTEGER:
-                yield int(self.strings[next(integers)])
+                yield from_decimal(self.strings[next(integers)])
             else:
                 yield None
 

@@ -301,7 +301,8 @@ class Target(NamedTuple):
 
 def normal_address(address: str) -> str:
     """host:port with this machine's name for itself spelled in one way and the default port filled in."""
-    address = address.strip().removeprefix("grpc://").removeprefix("http://").rstrip("/")
+    scheme, separator, rest = address.strip().partition("://")
+    address = (rest if separator else scheme).partition("/")[0]
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or (":" in host and host[0] != "["):  # no port; a bare IPv6 address
         host, port = address, str(DEFAULT_GRPC_PORT)

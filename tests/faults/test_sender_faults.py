@@ -316,6 +316,61 @@ def test_it_makes_room_for_another_and_ends_well(place: Place) -> None:
     assert place.sender() != pid
 
 
+def test_a_newer_client_gets_a_newer_sender(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_sender(place.spool)
+    pid = place.sender()
+    monkeypatch.setattr("runstream.sender.start.__version__", "999.1")
+    ensure_sender(place.spool)
+    other = place.until(
+        lambda: (info := place.info()) and info["pid"] != pid and info["pid"], "another sender"
+    )
+    ensure_sender(place.spool)  # that one is no newer, and is not asked again
+    time.sleep(0.3)
+    assert place.sender() == other
+
+
+def test_an_older_client_leaves_the_sender_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_sender(place.spool)
+    pid = place.sender()
+    monkeypatch.setattr("runstream.sender.start.__version__", "0.0.9")
+    ensure_sender(place.spool)
+    time.sleep(0.3)
+    assert place.sender() == pid
+
+
+def test_a_full_disk_becomes_free_by_delivery(place: Place) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "none", str(place.spool)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("a small file system can't be mounted here")
+    try:
+        made = SpoolMaker(place.spool, server=place.server.address)
+        made.live()
+        made.run()
+        made.series()
+        for seq in range(14336):  # the first three segments are full
+            made.scalar(seq, float(seq))
+        filler = place.spool / "filler"
+        file = os.open(filler, os.O_WRONLY | os.O_CREAT)
+        with pytest.raises(OSError, match="No space"):
+            os.posix_fallocate(file, 0, 2 << 20)
+        while True:
+            try:
+                os.write(file, bytes(4096))
+            except OSError:
+                break
+        os.close(file)
+        ensure_sender(place.spool)
+        place.until(lambda: len(place.log.elements) == 14336, "the points")
+        place.until(lambda: not list(made.path.glob("*.slots")), "the segments' space")
+        made.die()
+        place.drained()
+        (drained,) = place.log.of_kind("writer_drained")
+        assert drained.writer_drained.logged == 14336
+    finally:
+        place.close()
+        subprocess.run(["umount", "-l", str(place.spool)], check=True)
+
+
 def test_it_ends_when_nobody_needs_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNSTREAM_SENDER_IDLE_EXIT_S", "0.5")
     made = SpoolMaker(place.spool, server=place.server.address)

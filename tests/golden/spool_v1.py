@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from runstream import Experiment, Workspace, home
-from runstream.core import delivery, run
+from runstream.core import delivery, experiment, run
 from runstream.spool import folder, process, writer
 from tests import spools
 
@@ -77,6 +77,7 @@ def write(root: Path, engine: str) -> Path:
             (delivery, "nudge_sender", lambda **_: None),
             (delivery, "drain_at_complete", lambda: None),
             (delivery, "origin", lambda: origin),
+            (experiment, "_launch", None),
             (process, "_writers", {}),
             (process, "_all", []),
         )
@@ -88,9 +89,9 @@ def write(root: Path, engine: str) -> Path:
 def _fill() -> Path:
     for name in ("RUNSTREAM_SERVER", "RUNSTREAM_API_KEY", "RUNSTREAM_LAUNCH_ID", "TORCHELASTIC_RUN_ID"):
         os.environ.pop(name, None)
-    experiment = Experiment(Workspace(workspace_name="golden"), "exp")
-    first = experiment.start_logging(run_id="exp_1", outputs=False, display_name="die erste", tags={"a": 1})
-    second = experiment.start_logging(run_id="exp_2", outputs=False)
+    golden = Experiment(Workspace(workspace_name="golden"), "exp")
+    first = golden.start_logging(run_id="exp_1", outputs=False, display_name="die erste", tags={"a": 1})
+    second = golden.start_logging(run_id="exp_2", outputs=False)
     (made,) = process.writers()
     values = (0.1, -0.0, float("nan"), float("-inf"), 5e-324, 3, -(2**63), 2**63 - 1, True, None, "text", "")
     for i, value in enumerate((*values, "Grüße 🎉", 2**63, -(10**30), "\ud800")):

@@ -52,11 +52,3 @@ def test_the_sender_finds_the_same(sending: Sending, engine: str) -> None:
     drained = {event.run.run: event.writer_drained for event in sending.log.of_kind("writer_drained")}
     assert drained["exp_2"].dropped == 5
     assert drained["exp_1"].lost == drained["exp_2"].lost == 0
-
-
-def test_the_writer_still_writes_it(tmp_path: Path, engine: str) -> None:
-    """Not that it must; but whoever changes it should know."""
-    made = spool_v1.write(tmp_path, engine)
-    wanted = golden(engine)
-    for file in sorted(wanted.path.iterdir()):
-        assert (made / file.name).read_bytes() == file.read_bytes(), file.name

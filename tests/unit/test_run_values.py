@@ -365,3 +365,20 @@ run.get_portal_url()
 assert not {"numpy", "grpc", "google", "google.protobuf"} & set(sys.modules), "something heavy was loaded"
 """,
     )
+
+
+def test_a_text_over_the_limit_is_counted_and_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.log("s", "z" * (2 << 20))
+    run.log("s", "z" * ((2 << 20) + 1))
+    run.log_list("l", ["a", "z" * (3 << 20), "b"])  # as a whole, so that no index moves
+    (writer,) = process.writers()
+    assert writer.dropped_counts() == {"0": 2}
+    lines = capsys.readouterr().err.splitlines()
+    assert ["2,097,153 bytes" in line or "3,145,728 bytes" in line for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ns"])
+def test_an_array_of_times_is_kept_as_texts(run: Run, unit: str) -> None:
+    times = np.array(["2020-01-02", "NaT"], dtype=f"M8[{unit}]")
+    run.log_list("t", times)
+    assert kept().values("t") == np.datetime_as_string(times).tolist()

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def discovery(**changes: object) -> Discovery:
+def discovery(**changes: Any) -> Discovery:
     found = Discovery(
         grpc="127.0.0.1:7400",
         http="http://127.0.0.1:7999",
@@ -200,6 +201,7 @@ def test_a_config_that_is_none(home: Path, content: str) -> None:
         ("localhost", "127.0.0.1:7300"),
         ("localhost:1", "127.0.0.1:1"),
         (" host:8/ ", "host:8"),
+        ("https://host:8/x", "host:8"),
         ("[::1]:5", "127.0.0.1:5"),
         ("2001:db8::7", "[2001:db8::7]:7300"),
         ("[2001:db8::7]:9", "[2001:db8::7]:9"),

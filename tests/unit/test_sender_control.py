@@ -329,6 +329,40 @@ def test_settings_come_from_the_environment() -> None:
             SenderSettings.read(bad)
 
 
+def test_a_server_is_started_only_where_it_is_of_use(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runstream.sender import autostart
+    from runstream.sender.service import Sender
+
+    started: list[int] = []
+    monkeypatch.setattr(autostart, "_start", lambda: started.append(1))
+    for name in ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    cases: tuple[tuple[dict[str, Any], dict[str, str], bool, int], ...] = (
+        ({"server": "127.0.0.1:1"}, {}, True, 0),  # one is configured, but down
+        ({"server": None, "world_size": 4}, {}, True, 0),
+        ({"server": None}, {"CI": "true"}, True, 0),
+        ({"server": None}, {}, False, 0),
+        ({"server": None, "world_size": 1}, {}, True, 1),
+    )
+    for header, environment, enabled, expected_starts in cases:
+        with monkeypatch.context() as changed:
+            for name, value in environment.items():
+                changed.setenv(name, value)
+            sending.sender._close()
+            sending.sender = Sender(sending.spool, SenderSettings(autostart=enabled))
+            made = living(sending, **header)
+            try:
+                made.scalar(0, 1.0)
+                sending.until(lambda: any(p.attempts for p in sending.sender._publishers.values()))
+                sending.steps(0.1)
+            finally:
+                made.die()
+            assert len(started) == expected_starts, header
+            shutil.rmtree(made.path)
+
+
 def test_leftovers_are_removed(sending: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
     made = SpoolMaker(sending.spool)
     boot = made.path.parent

@@ -92,7 +92,12 @@ def test_log_lines_carry_their_fields(
 ) -> None:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    request.addfinalizer(lambda: (root.handlers.__setitem__(slice(None), before), root.setLevel(level)))
+
+    def restore() -> None:
+        root.handlers[:] = before
+        root.setLevel(level)
+
+    request.addfinalizer(restore)
     out = io.StringIO()
     monkeypatch.setattr(sys, "stderr", out)
     telemetry.configure_logging("info", format)

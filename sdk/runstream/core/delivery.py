@@ -5,6 +5,7 @@ records.
 """
 
 import os
+import sys
 import time
 from typing import Any, Final
 
@@ -17,9 +18,10 @@ _NUDGE_NS: Final = 10_000_000_000
 _SHORT_WAIT_S: Final = 2.0
 _LONG_WAIT_S: Final = 60.0
 _BETWEEN_WAITS_S: Final = 1.0
+_SENDER_START_S: Final = 15.0
 
 _last_nudge_ns = 0
-_last_wait_s = float("-inf")
+_no_wait_before = float("-inf")
 
 
 # ------------------------------------------------------------------------------------- targets
@@ -52,7 +54,7 @@ def _cap_bytes() -> int:
         number, factor = text[:-1], 1024 ** ("KMGT".index(text[-1]) + 1)
     try:
         cap = int(float(number) * factor)
-    except ValueError:
+    except (ValueError, OverflowError):
         if text:
             say(f"RUNSTREAM_SPOOL_CAP is no size: {text}", once="cap")
         return DEFAULT_CAP
@@ -144,13 +146,15 @@ def flush(timeout_s: float) -> tuple[list[dict[str, Any]], str | None, dict[str,
     answer of a sender that could not do it.
     """
     nudge_sender(now=True)
-    deadline = time.monotonic() + timeout_s
+    start = time.monotonic()
+    deadline = start + timeout_s
+    patience = start + min(timeout_s, _SENDER_START_S)
     positions: list[dict[str, Any]] = []
     http: str | None = None
     for writer in process.writers():
         while True:
             answer = ask_flush(writer, max(0.0, deadline - time.monotonic()))
-            if answer.get("error") not in ("no_sender", "unknown_writer") or time.monotonic() > deadline:
+            if answer.get("error") not in ("no_sender", "unknown_writer") or time.monotonic() > patience:
                 break
             time.sleep(0.02)  # the sender is only just starting, or hasn't seen the folder yet
         if not answer.get("ok"):
@@ -166,22 +170,32 @@ def flush(timeout_s: float) -> tuple[list[dict[str, Any]], str | None, dict[str,
 def drain_at_complete() -> None:
     """Wait a while for the delivery of what a run has logged.
 
-    A sweep doesn't wait at the end of each of its runs: for a second after a wait the delivery is left to the
-    next one, or to the exit of the process.
+    A sweep doesn't wait at the end of each of its runs: for a second after a wait, and for ten times as long
+    as that took, the delivery is left to a later one, or to the exit of the process. What is left a script
+    says when it exits, in one line for all its runs; a notebook, which doesn't exit, says it here.
     """
-    if time.monotonic() - _last_wait_s >= _BETWEEN_WAITS_S:
-        _drain()
+    if time.monotonic() >= _no_wait_before:
+        problem = _drain()
+        if problem is not None and hasattr(sys, "ps1"):
+            tell_undelivered(problem)
 
 
 def drain_at_exit() -> None:
-    """Wait a while for the delivery of everything, and say what is left."""
-    _drain()
+    """Wait a while for the delivery of everything, and say what is left. Ctrl-C ends the wait."""
+    try:
+        problem = _drain()
+    except KeyboardInterrupt:
+        problem = {"error": "timeout"}
+    if problem is not None:
+        tell_undelivered(problem)
 
 
-def _drain() -> None:
-    global _last_wait_s
+def _drain() -> dict[str, Any] | None:
+    """Wait for the delivery of everything. Why it did not come about, or None."""
+    global _no_wait_before
     long = drains()
-    deadline = time.monotonic() + (_LONG_WAIT_S if long else _SHORT_WAIT_S)
+    start = time.monotonic()
+    deadline = start + (_LONG_WAIT_S if long else _SHORT_WAIT_S)
     try:
         while True:
             _, _, problem = flush(max(0.0, deadline - time.monotonic()))
@@ -189,22 +203,40 @@ def _drain() -> None:
                 break
             time.sleep(1)  # it may only be restarting, and this is the last chance
     finally:
-        _last_wait_s = time.monotonic()
-    if problem is not None:
-        _tell_undelivered(problem)
+        now = time.monotonic()
+        _no_wait_before = now + max(_BETWEEN_WAITS_S, 10 * (now - start))
+    return problem
 
 
 def _has_server() -> bool:
-    return any(writer.target.server for writer in process.writers()) or home.read_discovery() is not None
+    """Whether it is known where to deliver to."""
+    if any(writer.target.server for writer in process.writers()):
+        return True
+    try:
+        return home.read_discovery() is not None
+    except OSError:
+        return False
 
 
-def _tell_undelivered(problem: dict[str, Any]) -> None:
+def key_refused(problem: dict[str, Any]) -> bool:
+    """Whether a sender's answer says that the server is there and doesn't let us in."""
+    detail = str(problem.get("detail"))
+    return "UNAUTHENTICATED" in detail or "PERMISSION_DENIED" in detail
+
+
+def tell_undelivered(problem: dict[str, Any]) -> None:
+    """Say, once in a process, that something waits in the spool, and for what."""
+    if was_said("undelivered"):
+        return
     places = ", ".join(_roots())
     count = problem.get("undelivered")
     what = f"{count:,} records" if isinstance(count, int) and count else "what was logged"
-    error = problem.get("error")
-    if error == "timeout":
+    if problem.get("error") == "timeout":
         line = f"{what} not delivered yet: kept in {places}, the sender goes on with it"
+    elif key_refused(problem):
+        line = (
+            f"the server refuses the API key: {what} kept in {places}; set RUNSTREAM_API_KEY or api_key_file"
+        )
     elif _has_server():
         line = f"no server could be reached: {what} kept in {places}, to be delivered when there is one"
     else:
@@ -212,5 +244,4 @@ def _tell_undelivered(problem: dict[str, Any]) -> None:
             f"{what} kept in {places}; start a server with `runstream up`, "
             "or name one in RUNSTREAM_SERVER, and it will be delivered"
         )
-    if not was_said("undelivered"):
-        say(line, once="undelivered")
+    say(line, once="undelivered")

@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from runstream.core import values
@@ -35,6 +36,8 @@ class Experiment:
             )
         self._workspace = workspace
         self._name = name
+        import_module("runstream.core.run")  # so that start_logging has nothing left to load
+        import_module("runstream.context.ranks")
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from runstream.core import delivery
 from runstream.core.metrics import shapes
 from runstream.core.state import RunState
 from runstream.core.workspace import Workspace
-from runstream.errors import AuthenticationError, DeadlineError, NotFoundError, ServiceUnavailableError
+from runstream.errors import AuthenticationError, DeadlineError, ServiceError, ServiceUnavailableError
 from runstream.spool import process
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def get_status(workspace: Workspace, state: RunState) -> str:
         run = _client(workspace, None).get_run(workspace.name, state.id)
         enum = run.DESCRIPTOR.fields_by_name["status"].enum_type
         status = _status_name(enum.values_by_number[run.status].name if enum else "")
-    except (ServiceUnavailableError, DeadlineError, NotFoundError, AuthenticationError):
+    except (ServiceError, AuthenticationError):
         if state.status is None:
             raise
         return state.status
@@ -72,6 +72,11 @@ def _flushed(state: RunState) -> tuple[list[dict[str, Any]], str | None]:
     if problem is None:
         return positions, http
     detail = problem.get("detail") or problem.get("error")
+    if delivery.key_refused(problem):
+        raise AuthenticationError(
+            "the server refuses the API key (RUNSTREAM_API_KEY, api_key_file); "
+            f"what was logged is kept: {detail}"
+        )
     if problem.get("error") == "timeout":
         raise DeadlineError(f"what was logged is not in the server's log after {_WAIT_S:.0f} s: {detail}")
     raise ServiceUnavailableError(

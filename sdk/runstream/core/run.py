@@ -109,8 +109,12 @@ class Run:
         try:
             if isinstance(value, float):
                 key = channel.doubles[name]
+                segment = channel.writer.segment
+                words: memoryview[float] | memoryview[int] = segment.doubles
             elif type(value) is int and _LOWEST <= value <= _HIGHEST:
                 key = channel.integers[name]
+                segment = channel.writer.segment
+                words = segment.values
             else:
                 return self._log(now, name, value, description, step)
             if description:
@@ -120,14 +124,10 @@ class Run:
                 number = _NO_STEP
             elif type(step) is not int or not _LOWEST <= step <= _HIGHEST:
                 return self._log(now, name, value, description, step)
-            segment = channel.writer.segment
             # One step of an iterator claims a slot, for this thread and call alone. From here to the last
             # store the interpreter neither switches threads nor runs signal handlers.
             for at in segment.free:
-                if isinstance(value, float):
-                    segment.doubles[at] = value
-                else:
-                    segment.values[at] = value
+                words[at] = value
                 segment.steps[at] = number
                 segment.keys[at] = key
                 segment.times[at] = now  # the commit
@@ -158,7 +158,15 @@ class Run:
                 kind = layout.DOUBLE if isinstance(found, float) else layout.INT64
             self._state.keep(lambda channel: channel.scalar(name, text, kind, number, step, now))
             return
+        if len(payload) > layout.MOST_TEXT_BYTES:
+            return self._refuse(name, f"a text of {len(payload):,} bytes")
         self._state.keep(lambda channel: channel.text(name, text, kind, payload, step, now))
+
+    def _refuse(self, name: str, what: str) -> None:
+        """Count a call that is over a limit, and say so: no limit of ours ends a training."""
+        most = layout.MOST_TEXT_BYTES >> 20
+        say(f"{name!r}: {what} is not kept; a metric takes up to {most} MiB a text. It is counted as dropped")
+        self._state.keep(lambda channel: channel.writer.drop(channel.index))
 
     # ---------------------------------------------------------------------- lists, rows, tables
 
@@ -193,7 +201,10 @@ class Run:
             parts = blocks.encode(list(zip(series, columns.values(), strict=True)))
             return channel.block(parts, series[0], now)
 
-        self._state.keep(write)
+        try:
+            self._state.keep(write)
+        except blocks.TextTooLongError as error:
+            self._refuse(name, str(error))
 
     # ------------------------------------------------------------------------------- attributes
 
@@ -278,11 +289,7 @@ class Run:
                 f"not all that was logged is acknowledged after {time.monotonic() - start:.0f} s; "
                 "it is kept and on its way"
             )
-        say(
-            f"flush: no server could be reached ({problem.get('detail') or problem.get('error')}); "
-            "what was logged is kept and will be delivered",
-            once="flush",
-        )
+        delivery.tell_undelivered(problem)
 
     # ------------------------------------------------------------------------------------ reads
 

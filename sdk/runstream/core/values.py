@@ -172,6 +172,10 @@ def _array(name: str, values: Any) -> Column | None:
     if not found.size:
         return DECLARATION
     kind = found.dtype.kind
+    if kind == "M":  # tolist() would give bare integers for nanoseconds
+        return column(numpy.datetime_as_string(found).tolist())
+    if kind == "m":
+        return column([_element(name, value) for value in found])
     if isinstance(found, numpy.ma.MaskedArray) or kind not in "fiub":
         return column([_element(name, value) for value in found.tolist()])
     if kind == "b":

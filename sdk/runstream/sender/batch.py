@@ -53,8 +53,7 @@ def build(elements: Elements, definitions: Definitions) -> Batch:
     data = b"".join(
         (
             message.SerializeToString(),
-            *[definitions.run_bytes(index) for index in run_indexes],
-            *[definitions.series_bytes(index) for index in series_indexes],
+            *definitions.dictionaries(run_indexes, series_indexes),
         )
     )
     return Batch(data, _count(elements, run_indexes, run_column))
@@ -99,8 +98,7 @@ def without_undefined(elements: Elements, definitions: Definitions) -> tuple[Ele
     Definitions are written before they are used: one that can't be read was damaged on the disk.
     """
     runs, series = _compact(elements.run)[0], _compact(elements.series)[0]
-    bad_runs = [index for index in runs if definitions.run(index) is None]
-    bad_series = [index for index in series if definitions.series(index) is None]
+    bad_runs, bad_series = definitions.undefined(runs, series)
     if not bad_runs and not bad_series:
         return elements, {}
     wanted = ~(np.isin(elements.run, bad_runs) | np.isin(elements.series, bad_series))

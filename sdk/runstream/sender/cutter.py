@@ -18,7 +18,6 @@ from runstream.spool.reader import SpoolReader, Taken
 from runstream.spool.records import Record
 from runstream.v1 import run_pb2
 
-MOST_TEXT_BYTES = 2 << 20
 _SLOT_COST = 32  # bytes on the wire of one element, roughly
 _CALLS_AT_ONCE = 256
 _SMALL_BLOCK_BYTES = 8 << 10
@@ -66,7 +65,7 @@ class Cutter:
         rest = len(self._rest.slots) if self._rest else 0
         return (rest + self._reader.ready - self._reader.taken) * _SLOT_COST
 
-    def next(self, final: bool) -> Cut | None:
+    def next(self) -> Cut | None:
         """The next piece; None when nothing is ready."""
         taken = self._rest or self._reader.take_late() or self._reader.take(self._most)
         self._rest = None
@@ -77,18 +76,18 @@ class Cutter:
             cut = Cut(piece, iter(()))
             cut.records = self._points(cut, taken, [])
             return cut
-        return self._cut_records(taken, final)
+        return self._cut_records(taken)
 
     def _piece(self, taken: Taken) -> Piece:
         return Piece(taken.first, taken.end, int(taken.time_ns[-1]), taken.late)
 
-    def _cut_records(self, taken: Taken, final: bool) -> Cut:
+    def _cut_records(self, taken: Taken) -> Cut:
         gathered = _Gathered()
         stop = len(taken.slots)
         lone: tuple[Call, list[Record]] | None = None
         rows = np.flatnonzero(taken.slots["kind"] == layout.RECORD)
         for at, length, call in _calls(taken, rows):
-            records = self._find(call.seq, length, final)
+            records = self._find(call.seq, length)
             if records and records[0].kind == layout.BLOCK_RECORD and length > _SMALL_BLOCK_BYTES:
                 if at > 0:  # it comes next, alone
                     self._held = (call.seq, records)
@@ -111,11 +110,11 @@ class Cutter:
         cut.records = self._block(cut, *lone) if lone else self._all(cut, taken, gathered)
         return cut
 
-    def _find(self, seq: int, length: int, final: bool) -> list[Record] | None:
+    def _find(self, seq: int, length: int) -> list[Record] | None:
         if self._held is not None and self._held[0] == seq:
             records, self._held = self._held[1], None
             return records
-        return self._reader.records(seq, length, final)
+        return self._reader.records(seq, length)
 
     def _gather(self, gathered: "_Gathered", at: int, call: Call, records: list[Record] | None) -> None:
         if not records:
@@ -144,7 +143,7 @@ class Cutter:
             gathered.exits.append({**content, "seq": seq, "ordering_ns": time_ns})
         if run == layout.WRITER_ITSELF or kind == layout.GAP:
             return
-        if self._definitions.run(run) is None:
+        if self._definitions.undefined([run], [])[0]:
             raise ValueError(f"run {run} is not defined")
         event = events.of_record(kind, content, self._definitions.runs[run], seq, time_ns)
         if event is not None:
@@ -194,9 +193,9 @@ class Cutter:
                 add(cut.piece.lost, lost)
         if defined is None:
             return
-        kept, refused = limit_texts(defined, MOST_TEXT_BYTES)
+        kept, refused = limit_texts(defined, layout.MOST_TEXT_BYTES)
         if refused:
-            cut.problems.append(f"a text has more than {MOST_TEXT_BYTES} bytes")
+            cut.problems.append(f"a text has more than {layout.MOST_TEXT_BYTES} bytes")
             add(cut.piece.logged, refused)
             add(cut.piece.rejected, refused)
         if kept is not None:

@@ -1,6 +1,7 @@
 """What the indexes in a writer's slots mean: its runs and series, as `names.records` defines them."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,27 +34,27 @@ class Definitions:
         self.runs: dict[int, RunDefinition] = {}
         self._run_bytes: dict[int, bytes] = {}
         self._series: dict[int, bytes] = {}
+        self._new: list[RunDefinition] = []
         self._file = RecordFile(names, writer) if names else None
 
-    def run(self, index: int) -> bytes | None:
-        """The run as bytes of a PointBatch that has only it; None when it isn't defined."""
-        if index not in self._run_bytes:
-            self.read()
-        return self._run_bytes.get(index)
+    def undefined(self, runs: list[int], series: list[int]) -> tuple[list[int], list[int]]:
+        """Those of these runs and series that are not defined."""
+        missing = self._missing(runs, series)
+        if any(missing):
+            self._read()
+            missing = self._missing(runs, series)
+        return missing
 
-    def series(self, index: int) -> bytes | None:
-        """The series likewise."""
-        if index not in self._series:
-            self.read()
-        return self._series.get(index)
+    def _missing(self, runs: list[int], series: list[int]) -> tuple[list[int], list[int]]:
+        return (
+            [index for index in runs if index not in self._run_bytes],
+            [index for index in series if index not in self._series],
+        )
 
-    def run_bytes(self, index: int) -> bytes:
-        """Like `run`, of one that is known to be defined."""
-        return self._run_bytes[index]
-
-    def series_bytes(self, index: int) -> bytes:
-        """Like `series`, of one that is known to be defined."""
-        return self._series[index]
+    def dictionaries(self, runs: list[int], series: list[int]) -> Iterator[bytes]:
+        """Parts of a PointBatch, each with one of these runs and series. All are defined."""
+        yield from map(self._run_bytes.__getitem__, runs)
+        yield from map(self._series.__getitem__, series)
 
     def add_run_bytes(self, index: int, data: bytes) -> None:
         """Define a run by its bytes."""
@@ -64,19 +65,22 @@ class Definitions:
         self._series[index] = data
 
     def read(self) -> list[RunDefinition]:
-        """Read on in the file. Returns the runs that are new."""
-        new: list[RunDefinition] = []
+        """Read on in the file. Returns the runs that are new since the last call."""
+        self._read()
+        new, self._new = self._new, []
+        return new
+
+    def _read(self) -> None:
         while self._file is not None and (records := self._file.read()):
             for record in records:
                 try:
                     content = json.loads(bytes(record.payload))
                     if record.kind == layout.RUN and record.seq not in self.runs:
-                        new.append(self._add_run(record.seq, content))
+                        self._new.append(self._add_run(record.seq, content))
                     elif record.kind == layout.SERIES and record.seq not in self._series:
                         self._add_series(record.seq, content)
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue  # as if it weren't there: what uses it is counted as lost
-        return new
 
     def _add_run(self, index: int, content: dict[str, object]) -> RunDefinition:
         run = RunDefinition(

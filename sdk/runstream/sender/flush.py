@@ -39,13 +39,17 @@ class Flush:
         elif now >= self._deadline:
             error = "timeout" if publisher.ready else "unreachable"
             self._fail(
-                error, publisher.problem or "the server has not acknowledged in time", tail.undelivered
+                error, publisher.problem or "the server has not acknowledged in time", self._left(tail)
             )
         elif not publisher.ready and not starting and self._tried(publisher):
-            self._fail("unreachable", publisher.problem or "", tail.undelivered)
+            self._fail("unreachable", publisher.problem or "", self._left(tail))
         else:
             return False
         return True
+
+    def _left(self, tail: WriterTail) -> int:
+        """How many calls are not acknowledged; the reader may not have got to all of them."""
+        return max(self._seq_end - tail.state.acked_seq, 0)
 
     def _tried(self, publisher: Publisher) -> bool:
         """Whether an attempt that began after the wish has failed."""

@@ -72,7 +72,7 @@ def _is_held(lock: Path, byte: int) -> bool:
 
 
 def _is_older(lock: Path) -> bool:
-    """Whether the sender that holds the lock is of an earlier version. Each is asked to make room only once."""
+    """Whether the sender that holds the lock is of an earlier version. Each is asked only once."""
     theirs = lock.read_text()
     if theirs in ("", __version__) or theirs in _asked:
         return False

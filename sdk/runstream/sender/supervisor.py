@@ -1,4 +1,4 @@
-"""Restarts the sender when it dies badly. Run by itself: `python -I -S supervisor.py PYTHON MAIN LOCK ROOT WAIT_S`.
+"""Restarts the sender when it dies badly: `python -I -S supervisor.py PYTHON MAIN LOCK ROOT WAIT_S`.
 
 Nothing but what the bare interpreter has is imported here, because this process stays as long as the
 sender: it takes about 4 MB.

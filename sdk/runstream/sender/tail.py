@@ -76,7 +76,7 @@ class WriterTail:
         self.dead = False
         self.read_to_end = False
         self._begin()
-        self.definitions.read()
+        self.definitions.read()  # all are new to the lifecycle
         self.lifecycle = Lifecycle(header, self.state, self.definitions.runs)
         self.lifecycle.touch_all()
         self._dirty = False
@@ -240,7 +240,7 @@ class WriterTail:
         return self._outbox.popleft() if self._outbox else None
 
     def _next_cut(self) -> bool:
-        cut = self.cutter.next(final=self.dead)
+        cut = self.cutter.next()
         if cut is None:
             return False
         self._cut = cut

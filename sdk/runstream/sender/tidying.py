@@ -22,7 +22,7 @@ PUNCH_BYTES = 4 << 20  # large files of records are punched in steps of at least
 
 
 def write_state(tail: WriterTail, sync: bool) -> bool:
-    """Write `state.json`. False when the disk is full: delivery goes on, and what it knows is only in memory."""
+    """Write `state.json`. False when the disk is full: delivery goes on with what is in memory."""
     tail.state.holes = tail.progress.holes(tail.reader.holes)
     try:
         state.save(tail.folder, tail.state, sync)

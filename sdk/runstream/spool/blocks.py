@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple, cast
 
+from runstream.integers import to_decimal
 from runstream.spool import layout
 from runstream.spool.layout import Bytes
 
@@ -24,6 +25,10 @@ class Column(NamedTuple):
     layout: int
     rows: int
     data: memoryview | Sequence[Scalar]
+
+
+class TextTooLongError(ValueError):
+    """A text is longer than the format allows."""
 
 
 DECLARATION: Final = Column(layout.LAYOUT_DECLARATION, 0, ())
@@ -120,6 +125,8 @@ def _mixed(values: Sequence[Scalar]) -> list[Bytes]:
     ends = bytearray()
     total = 0
     for text in texts:
+        if len(text) > layout.MOST_TEXT_BYTES:
+            raise TextTooLongError(f"a text of {len(text):,} bytes")
         total += len(text)
         ends += _U32.pack(total)
     return [types, b"\0" * (-len(types) % 8), words, _U32.pack(len(texts)), ends, *texts]
@@ -127,12 +134,4 @@ def _mixed(values: Sequence[Scalar]) -> list[Bytes]:
 
 def decimal(value: int) -> bytes:
     """Decimal text of an integer of any size."""
-    try:
-        return b"%d" % value
-    except ValueError:  # more digits than the interpreter converts at once
-        limit = sys.get_int_max_str_digits()
-        sys.set_int_max_str_digits(0)
-        try:
-            return b"%d" % value
-        finally:
-            sys.set_int_max_str_digits(limit)
+    return to_decimal(value).encode()

@@ -21,6 +21,7 @@ APPEND = "append"
 # ---------------------------------------------------------------------------------------- slots
 
 SLOT_BYTES = 32
+MOST_TEXT_BYTES = 2 << 20  # of one text, in UTF-8
 NO_STEP = -(2**63)
 WRITER_ITSELF = 0xFFFFFF  # run index of what concerns the writer
 MAX_RUNS = WRITER_ITSELF

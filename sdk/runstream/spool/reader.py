@@ -244,10 +244,10 @@ class SpoolReader:
             return Taken(seq, seq + 1, None, slots, np.array([hole.time_ns], np.int64), late=True)
         return None
 
-    def records(self, seq: int, length: int, final: bool = False) -> list[Record] | None:
+    def records(self, seq: int, length: int) -> list[Record] | None:
         """Records of a committed RECORD slot; None when they aren't readable."""
         segment = self._segment(layout.segment_of(seq))
-        return segment.records.find(seq, length, final) if segment is not None else None
+        return segment.records.find(seq, length) if segment is not None else None
 
     # --------------------------------------------------------------------------------- segments
 

@@ -176,14 +176,18 @@ class SegmentRecords:
         self._delivered = 0
         self.punched = 0  # bytes that were given back
 
-    def find(self, seq: int, length: int, final: bool = False) -> list[Record] | None:
-        """The record of a committed slot, several for a block in parts; None when it isn't there."""
+    def find(self, seq: int, length: int) -> list[Record] | None:
+        """The record of a committed slot, several for a block in parts; None when it isn't there.
+
+        It was whole before the slot was committed. So what is incomplete in front of it is no record that is
+        being written, but one that a full disk has cut.
+        """
         while True:
             records = self._found.get(seq)
             if records and (whole := _whole(records, length)):
                 del self._found[seq]
                 return whole
-            if not self.read(final):
+            if not self.read(final=True):
                 return None
 
     def read(self, final: bool = False) -> list[Record]:
