@@ -5,6 +5,7 @@ It shares no code with the product, so that writer and reader of that can't be w
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -249,7 +250,7 @@ def start(
     script = root / "script.py"
     script.write_text(PREAMBLE + code)
     return subprocess.Popen(
-        [sys.executable, "-W", "error", str(script)],
+        [sys.executable, "-X", "faulthandler", "-W", "error", str(script)],
         env=environment_of(root, engine, environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -270,6 +271,10 @@ def run(
     process = start(root, engine, code, environment=environment)
     try:
         out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # faulthandler then says where it hangs
+        out, err = process.communicate()
+        raise AssertionError(f"hangs\n{out[-2000:]}\n{err[-8000:]}") from None
     except BaseException:
         process.kill()
         process.communicate()

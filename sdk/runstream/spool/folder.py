@@ -1,5 +1,6 @@
 """Where the spool is, and the folder of one writer in it."""
 
+import errno
 import os
 import stat
 import sys
@@ -198,22 +199,13 @@ class Descriptor:
         """This file under another number that it was given; None when that number means something else."""
         made = Descriptor.__new__(Descriptor)
         made.number, made._device, made._inode = number, self._device, self._inode
-        if made.links() < 0:
-            made.release()
-            return None
-        return made
+        return made if made.links() >= 0 else None
 
-    def release(self) -> None:
-        """Leave the closing to somebody else."""
-        self.number = -1
-
-    # The defaults keep the functions when a module's globals are cleared at the end.
-    def __del__(self, _close=os.close, _error=OSError) -> None:  # type: ignore[no-untyped-def]
-        try:
-            if self.links() >= 0:
-                _close(self.number)
-        except (_error, AttributeError, TypeError):
-            pass
+    def close(self) -> None:
+        """Close it, unless somebody has done so. There is no `__del__`: a Ctrl-C in one would be lost."""
+        if self.links() >= 0:
+            number, self.number = self.number, -1
+            os.close(number)
 
 
 def lock(descriptor: Descriptor) -> bool:
@@ -261,6 +253,7 @@ class WriterFolder:
                 continue
             if lock(self._lock) and self._lock.same_file(path):
                 return
+            self._lock.close()
         raise OSError(f"{parent}: every new folder is taken away")
 
     def file(self, name: str) -> str:
@@ -283,28 +276,38 @@ class WriterFolder:
     def used_bytes(self) -> int:
         """What its files take on the disk."""
         used = 0
-        with os.scandir(self.path) as files:
-            for entry in files:
-                try:
-                    found = entry.stat()
-                except OSError:
-                    continue
-                used += getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
+        for name in os.listdir(self.path):
+            try:
+                found = os.stat(self.file(name))
+            except OSError:
+                continue
+            used += getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
         return used
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file as a whole."""
         made = self.file(f".{name}.{os.urandom(4).hex()}")
-        with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
+        descriptor = Descriptor(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            # At a place, not at the end: if a signal handler forks here, both processes write this, once.
+            write = getattr(os, "pwrite", lambda number, data, _: os.write(number, data))
+            if write(descriptor.number, content, 0) != len(content):
+                raise OSError(errno.ENOSPC, "no space left for the whole file", made)
+        finally:
+            descriptor.close()
         try:
             os.replace(made, self.file(name))
         except FileNotFoundError:
             if not os.path.exists(self.file(name)):  # else a fork of this process has done it
                 raise
 
+    def close(self) -> None:
+        """Let go of the lock."""
+        self._lock.close()
+
     def discard(self) -> None:
         """Remove the folder of a writer that nobody used."""
+        self.close()
         try:
             os.unlink(self.file(layout.HEADER))
         except OSError:

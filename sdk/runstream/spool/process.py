@@ -61,6 +61,7 @@ def writer_for(target: Target, origin: Callable[[], Origin], prepare: Callable[[
     if kept is made:
         _all.append(made)
     else:  # another thread, or a signal handler, was faster
+        made.close()
         made.folder.discard()
     return kept
 
@@ -96,7 +97,7 @@ def _forked() -> None:
     for target, writer in list(_writers.items()):
         _parents[target] = writer.id.hex()
     for writer in {*_all, *_writers.values()}:
-        writer.abandon()
+        writer.close()
     _writers, _all, _retry_at = {}, [], {}
     for action in _forks:
         action()

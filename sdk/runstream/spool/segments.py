@@ -62,10 +62,11 @@ class Segment(Protocol):
     ) -> None:
         """Write a record, in as many parts as given, and commit its slot."""
 
-    def abandon(self) -> None:
-        """Stop all writing through this object: the process has forked, and the original goes on with it.
+    def close(self) -> None:
+        """Give memory and descriptors back, when nobody writes any more.
 
-        Who is in the middle of writing gets a ValueError.
+        In a forked child that may be in the middle of a call, which a signal handler interrupted: it gets a
+        ValueError or OSError, and goes on in a writer of its own.
         """
 
 
@@ -101,13 +102,27 @@ class RecordFile:
             made = Descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         except FileNotFoundError:
             raise FolderGoneError(self._path) from None
-        return self._open.setdefault(0, made)
+        kept = self._open.setdefault(0, made)
+        if kept is not made:
+            made.close()
+        return kept
+
+    def close(self) -> None:
+        """Close it. Nobody may be writing."""
+        descriptor = self._open.pop(0, None)
+        if descriptor is not None:
+            descriptor.close()
+
+
+def has_global_lock() -> bool:
+    """False in a free-threaded build of Python, unless its lock was turned on."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def _claims(start: int, stop: int, step: int) -> Iterator[int]:
     """An iterator that gives each number to one caller only, in threads and in signal handlers."""
     numbers = iter(range(start, stop, step))
-    if getattr(sys, "_is_gil_enabled", lambda: True)():
+    if has_global_lock():
         return numbers
     return _Guarded(numbers)
 
@@ -153,25 +168,25 @@ class _Numbered:
         self._plain = _claims(0, (slots - SPARE_SLOTS) * words, words)
         self._spare = _claims((slots - SPARE_SLOTS) * words, slots * words, words)
         self._spare_is_free = False
-        self._abandoned = False
+        self._closed = False
 
     def claim(self) -> int | None:
-        if self._abandoned:
+        if self._closed:
             return None
         for at in self._plain:
             return self.start + at // self._words
         return self.claim_spare() if self._spare_is_free else None
 
     def claim_spare(self) -> int | None:
-        if self._abandoned:
+        if self._closed:
             return None
         for at in self._spare:
             return self.start + at // self._words
         return None
 
     def _append(self, record: list[Bytes]) -> None:
-        if self._abandoned:
-            raise ValueError("forked")
+        if self._closed:
+            raise ValueError("closed")
         self._records.append(record)
 
     def claimed(self) -> int:
@@ -222,11 +237,13 @@ class MappedSegment(_Numbered):
             self._append(layout.record(self._writer, kind, seq, part))
         self.scalar(seq, length, step, key, time_ns)
 
-    def abandon(self) -> None:
-        self._abandoned = True
+    def close(self) -> None:
+        self._closed = True
         self.free = ()
         for view in (self.doubles, self.steps, self.keys, self.times, self.values):
-            view.release()  # the mapping goes with the last of them
+            view.release()
+        self._mapping.close()
+        self._records.close()
 
 
 class AppendSegment(_Numbered):
@@ -255,8 +272,9 @@ class AppendSegment(_Numbered):
         for part in parts:
             self._append(layout.record(self._writer, kind, seq, [slot, *part], layout.HAS_SLOT))
 
-    def abandon(self) -> None:
-        self._abandoned = True
+    def close(self) -> None:
+        self._closed = True
+        self._records.close()
 
 
 def open_segment(folder: WriterFolder, engine: str, number: int) -> Segment:
@@ -277,10 +295,13 @@ def _make_and_map(path: str, size: int) -> "_Mapping":
         os.posix_fallocate(descriptor.number, 0, size)
         try:
             os.link(made, path)
-        except FileExistsError:  # another thread, or a signal handler, was faster
+        except (FileExistsError, FileNotFoundError):
+            # Another thread or a signal handler was faster; or it has forked, and the fork published this.
+            descriptor.close()
             descriptor = Descriptor(path, os.O_RDWR)
         return _Mapping(descriptor, size)
     finally:
+        descriptor.close()
         try:
             os.unlink(made)
         except FileNotFoundError:  # a fork in the middle of this has done it
@@ -307,11 +328,11 @@ class _Mapping:
             self.map = mmap.mmap(descriptor.number, size)
             self._duplicate = descriptor.twin(free)
 
-    def __del__(self) -> None:
-        if self._duplicate is not None:
-            if self._duplicate.links() < 0:
-                _never_closed.append(self.map)
-            self._duplicate.release()
+    def close(self) -> None:
+        if self._duplicate is not None and self._duplicate.links() < 0:
+            _never_closed.append(self.map)
+        else:
+            self.map.close()
 
 
 # ------------------------------------------------------------------------------------- ballast
@@ -321,7 +342,10 @@ def make_ballast(folder: WriterFolder) -> None:
     """Take some disk space, to be given back when the last words of a writer find the disk full."""
     try:
         descriptor = Descriptor(folder.file(_BALLAST), os.O_RDWR | os.O_CREAT)
-        os.posix_fallocate(descriptor.number, 0, _BALLAST_BYTES)
+        try:
+            os.posix_fallocate(descriptor.number, 0, _BALLAST_BYTES)
+        finally:
+            descriptor.close()
     except (OSError, AttributeError):
         pass
 

@@ -1,6 +1,7 @@
 """One process's spool, being written."""
 
 import errno
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from runstream.spool.segments import (
     RecordFile,
     Segment,
     drop_ballast,
+    has_global_lock,
     make_ballast,
     open_segment,
 )
@@ -81,6 +83,7 @@ class Writer:
         self._dropped_calls = Tally()
         self._next_report = 1
         self._untold = False
+        self._retired: dict[int, Segment] = {}  # used up, perhaps not by all who claimed in them
         self._retry_at = 0
         self._patience_ns = _PATIENCE_NS
         self._record_bytes = 0
@@ -238,6 +241,7 @@ class Writer:
             if seq is not None:
                 return segment, seq
             if self.segment is segment:
+                self._retired[segment.number] = segment
                 self.segment = following
 
     def _follow(self, segment: Segment) -> Segment | None:
@@ -256,6 +260,8 @@ class Writer:
             self._patience_ns -= 10_000_000  # the sender may make room just now
             time.sleep(0.01)
         following = segment.following.setdefault(0, made)
+        if following is not made:
+            made.close()
         self._retry_at = 0
         if self.on_segment is not None:
             self.on_segment()
@@ -265,6 +271,7 @@ class Writer:
 
     def _open_next(self, segment: Segment) -> tuple[Segment | None, OSError | None]:
         """The next segment; or nothing, and why (no error: the cap is reached)."""
+        self._close_retired()
         number = segment.number + 1
         size = layout.segment_slots(number) * layout.SLOT_BYTES if self.engine == layout.MMAP else 0
         try:
@@ -277,6 +284,16 @@ class Writer:
             raise self._lose() from None
         except OSError as error:
             return None, error
+
+    def _close_retired(self) -> None:
+        """Give back what used-up segments hold, unless somebody still is in the middle of writing to one."""
+        for segment in list(self._retired.values()):
+            if not has_global_lock():  # counts of references say nothing then: only the mapping is given back
+                self._retired.pop(segment.number, None)
+            elif sys.getrefcount(segment) > 4:  # dictionary, list, variable, argument
+                continue
+            elif self._retired.pop(segment.number, None) is not None:
+                segment.close()
 
     def _cap_reached(self, parts: list[list[Bytes]]) -> bool:
         """Whether the records are over the cap. Segments are checked when they are made."""
@@ -369,10 +386,14 @@ class Writer:
             last_words=True,
         )
 
-    def abandon(self) -> None:
-        """Never write again: this is a forked child, and the parent goes on with this writer."""
+    def close(self) -> None:
+        """Never write again: nobody has used this writer, or this is a fork and it is the parent's."""
         self.lost = True
-        self.segment.abandon()
-        following = self.segment.following.get(0)
-        if following is not None:
-            following.abandon()
+        segment: Segment | None = self.segment
+        for retired in self._retired.values():
+            retired.close()
+        while segment is not None:
+            segment.close()
+            segment = segment.following.get(0)
+        self._names.close()
+        self.folder.close()
