@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from runstream.core import delivery
 from runstream.core.notices import say
 from runstream.spool import process
+from runstream.spool.blocks import TextTooLongError
 from runstream.spool.channel import Channel
 from runstream.spool.tally import Tally
 from runstream.spool.writer import Target, Writer, WriterLostError
@@ -70,19 +71,31 @@ class RunState:
     def keep(self, write: Callable[[Channel], bool]) -> bool:
         """Write through the run's channel; through a new one when the writer is lost.
 
-        False when it was dropped, and counted. Never raises because of the disk.
+        False when it was dropped, and counted. Never raises, whatever is wrong with disk or tracker, but for
+        TextTooLongError.
         """
         for _ in range(5):
             try:
                 channel = self._bind()
-                if channel is None:
-                    break
+            except WriterLostError:
+                continue
+            if channel is None:
+                break
+            try:
                 try:
                     return write(channel)
                 except OSError as error:  # the definition of a series could not be written
                     return channel.writer.drop(channel.index, error)
             except WriterLostError:
                 continue
+            except TextTooLongError:
+                raise
+            except Exception as error:
+                if channel.writer.lost:  # a signal handler has forked in the middle, and this is the fork
+                    continue
+                say(f"a record could not be kept: {error!r}; logging goes on", once="unexpected")
+                channel.writer.count_dropped(channel.index)
+                return False
         self._unkept.add()
         return False
 

@@ -77,9 +77,12 @@ class RecordFile:
         self._folder = folder
         self._path = folder.file(name)
         self._open: dict[int, Descriptor] = {}
+        self._closed = False
 
     def append(self, pieces: list[Bytes]) -> None:
         """Append a record as one write. Raises OSError when it was not written as a whole."""
+        if self._closed:
+            raise ValueError("closed")
         descriptor = self._open.get(0)
         if descriptor is None:
             descriptor = self._reopen()
@@ -108,7 +111,8 @@ class RecordFile:
         return kept
 
     def close(self) -> None:
-        """Close it. Nobody may be writing."""
+        """Close it. Who is in the middle of writing gets a ValueError or OSError."""
+        self._closed = True
         descriptor = self._open.pop(0, None)
         if descriptor is not None:
             descriptor.close()

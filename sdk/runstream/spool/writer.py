@@ -147,7 +147,9 @@ class Writer:
             self._names.append(record)
         except FolderGoneError:
             raise self._lose() from None
-        except OSError:
+        except (OSError, ValueError):
+            if self.lost:
+                raise WriterLostError from None
             if kind != layout.RUN or not drop_ballast(self.folder):
                 raise
             self._names.append(record)
@@ -197,6 +199,8 @@ class Writer:
         try:
             segment.record(seq, kind, parts, step, key, time_ns)
         except OSError as error:
+            if self.lost:
+                raise WriterLostError from None
             if last_words and drop_ballast(self.folder):
                 try:
                     segment.record(seq, kind, parts, step, key, time_ns)
