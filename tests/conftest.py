@@ -11,10 +11,9 @@ import pytest
 from hypothesis import settings
 
 from tests.engines import kafka_server, redis_server
-
-__all__ = ["kafka_server", "redis_server"]
-
 from tests.server import Place
+
+__all__ = ["kafka_server", "place", "redis_server"]
 
 # The machine may be busy: no test fails because of its duration.
 settings.register_profile("runstream", deadline=None)

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,6 +17,7 @@ from deploy.engines.process import CACHE, HOST, Engine, EngineFailed, EngineMiss
 
 _POM: Final = Path(__file__).with_name("kafka.pom.xml")
 _COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_LOGIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule"
 _HEAP: Final = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
 _QUICK: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 
@@ -53,6 +55,16 @@ def jars() -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Secure:
+    """A second port of each broker that takes only TLS and a password (SASL_SSL, PLAIN)."""
+
+    certificate: Path
+    """Key and certificates, PEM."""
+    passwords: Mapping[str, str]
+    """By user."""
+
+
 class Kafka:
     """A cluster of brokers, each of which is also a controller."""
 
@@ -63,15 +75,18 @@ class Kafka:
         brokers: int = 1,
         ports: tuple[int, ...] = (),
         settings: Mapping[str, str] | None = None,
+        secure: Secure | None = None,
     ) -> None:
         """`folder` holds data and logs, and may be used again; `settings` are added to each broker's."""
-        self.ports = list(ports) or free_ports(2 * brokers)[:brokers]
+        self.ports = list(ports) or free_ports(brokers)
         assert len(self.ports) == brokers
         self.servers = ",".join(f"{HOST}:{port}" for port in self.ports)
+        more = [port for port in free_ports(3 * brokers) if port not in self.ports]
+        self._voters, self.secure_ports = more[:brokers], more[brokers : 2 * brokers]
+        self._secure = secure
         self._folder = folder.absolute()
         self._settings = dict(settings or {})
         self._jars = f"{jars()}/*"
-        self._voters = [port for port in free_ports(brokers + 16) if port not in self.ports][:brokers]
         self.engines = [self._broker(number) for number in range(1, brokers + 1)]
 
     @property
@@ -141,6 +156,7 @@ class Kafka:
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
+            "listener.security.protocol.map": ("CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL"),
             "listeners": f"{client},CONTROLLER://{HOST}:{self._voters[number - 1]}",
             "advertised.listeners": client,
             "log.dirs": str(self._folder / f"broker-{number}" / "data"),
@@ -152,6 +168,8 @@ class Kafka:
             "transaction.state.log.min.isr": str(brokers // 2 + 1),
             "share.coordinator.state.topic.replication.factor": str(brokers),
             "share.coordinator.state.topic.min.isr": str(brokers // 2 + 1),
+            "broker.session.timeout.ms": "3000",  # so long a killed one is kept from coming back
+            "broker.heartbeat.interval.ms": "500",
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             "num.network.threads": "2",
@@ -160,6 +178,15 @@ class Kafka:
             "socket.request.max.bytes": str(128 << 20),
             **self._settings,
         }
+        if self._secure is not None:
+            port = f",SASL_SSL://{HOST}:{self.secure_ports[number - 1]}"
+            users = " ".join(f'user_{user}="{word}"' for user, word in self._secure.passwords.items())
+            found["listeners"] += port
+            found["advertised.listeners"] += port
+            found["ssl.keystore.type"] = "PEM"
+            found["ssl.keystore.location"] = str(self._secure.certificate)
+            found["sasl.enabled.mechanisms"] = "PLAIN"
+            found["listener.name.sasl_ssl.plain.sasl.jaas.config"] = f"{_LOGIN} required {users};"
         return list(found.items())
 
 

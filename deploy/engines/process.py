@@ -8,12 +8,16 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / ".cache" / "engines"
 HOST: Final = "127.0.0.1"
+
+# The kernel means the thread, not the process, when it watches who started another: so it is one that stays.
+_SPAWNER: Final = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 
 
 class EngineMissing(Exception):
@@ -85,9 +89,14 @@ class Engine:
             command = [setpriv, "--pdeathsig", "KILL", *command]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            self._process = _SPAWNER.submit(
+                subprocess.Popen[bytes],
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            ).result()
 
     def wait(self) -> None:
         """Waits until it answers.

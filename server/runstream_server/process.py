@@ -38,6 +38,7 @@ from runstream_store.credentials import Authenticator
 from runstream_store.hot import HotState, open_hot
 from runstream_store.log import EventLog, open_log
 from runstream_store.tables import Tables, open_tables
+from runstream_store.tables.applied import applied_source
 
 _log = logging.getLogger("runstream.server")
 _SERVICES = ("runstream.v1.IngestService", "runstream.v1.QueryService")
@@ -84,7 +85,7 @@ class OneProcess:
         tables = await open_tables(config.tables_url)
         self._parts.push_async_callback(tables.close)
         await tables.migrate()
-        hot = await open_hot(config.hot_url)
+        hot = await open_hot(config.hot_url, source=applied_source(tables))
         self._parts.push_async_callback(hot.close)
         self.epoch = await log.epoch("points")
         self._start_writers(log, tables, hot)

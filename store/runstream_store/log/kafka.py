@@ -11,10 +11,11 @@ import logging
 from collections.abc import Sequence
 from typing import Final, Self
 
-from runstream_store.errors import ClosedError, RecordTooLarge
+from runstream_store.errors import ClosedError, LogUnavailable, RecordTooLarge, StoreError
 from runstream_store.log.kafka_cluster import Cluster
 from runstream_store.log.kafka_consumer import KafkaConsumer
 from runstream_store.log.kafka_producer import Producer
+from runstream_store.log.kafka_quiet import calm
 from runstream_store.log.kafka_settings import KafkaSettings
 from runstream_store.log.protocol import Capabilities, NewRecord, Start
 from runstream_store.position import Position
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _FRESH_S: Final = 5.0
 """So soon an append notices that its topic was made anew, if its offsets don't tell."""
+_SLOW_S: Final = 2.0
+"""An append that takes longer may wait for a topic that is gone."""
 
 
 class KafkaLog:
@@ -35,6 +38,7 @@ class KafkaLog:
         self._producer = Producer(settings)
         self._consumers: set[KafkaConsumer] = set()
         self._next: dict[tuple[str, int, bytes], int] = {}  # after the last offset that was given
+        self._looking: set[asyncio.Task[None]] = set()
         self._appending = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -52,6 +56,7 @@ class KafkaLog:
     async def open(cls, url: str) -> Self:
         """Opens `kafka://host:port[,host:port…]/prefix[?option=value…]`; waits for brokers that start."""
         settings = KafkaSettings.parse(url)
+        calm()
         cluster = Cluster(settings)
         try:
             await cluster.start()
@@ -104,13 +109,32 @@ class KafkaLog:
             for (name, partition, epoch), offset in self._next.items()
             if name == topic and epoch == info.epoch
         }
-        places = await self._producer.send(info, records)
+        slow = asyncio.get_running_loop().call_later(_SLOW_S, self._look_after, topic)
+        try:
+            places = await self._producer.send(info, records)
+        finally:
+            slow.cancel()
+        known = self._cluster.known(topic)
+        if known is None or known.epoch != info.epoch:
+            raise LogUnavailable(f"topic {info.kafka_name} was made anew, before or after the append")
         if any(offset < before.get(partition, 0) for partition, offset in places):
-            info = await self._cluster.topic(topic, max_age_s=0.0)  # it was made anew
+            info = await self._cluster.topic(topic, max_age_s=0.0)  # it was made anew before the append
         for partition, offset in places:
             place = topic, partition, info.epoch
             self._next[place] = max(offset + 1, self._next.get(place, 0))
         return [Position(topic, partition, offset, info.epoch) for partition, offset in places]
+
+    def _look_after(self, topic: str) -> None:
+        """Has a topic described while an append takes long: perhaps somebody removed it."""
+        task = asyncio.create_task(self._describe(topic))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _describe(self, topic: str) -> None:
+        try:
+            await self._cluster.topic(topic, max_age_s=_SLOW_S)
+        except StoreError as error:
+            logger.debug("the log can't be asked: %s", error)  # the append tells what comes of it
 
     async def subscribe(self, topic: str, group: str, start: Start, /) -> KafkaConsumer:
         """Joins a group; see `EventLog.subscribe`. Returns when it has its first partitions, or waits."""
@@ -157,6 +181,7 @@ class KafkaLog:
         await asyncio.gather(*(consumer.close() for consumer in list(self._consumers)))
         await self._producer.close()
         await self._cluster.close()
+        await asyncio.gather(*self._looking)
 
     def check_open(self) -> None:
         """Refuses what comes after `close`."""

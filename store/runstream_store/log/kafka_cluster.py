@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 EARLIEST: Final = -2
 LATEST: Final = -1
+_AGAIN_S: Final = 2.0
 _PATIENCE_S: Final = 10.0  # of requests other than appends
 
 
@@ -131,11 +132,14 @@ class Cluster:
 
     async def _ask(self, name: str) -> TopicInfo:
         kafka_name = self._settings.topic(name)
-        patience_s = self._settings.startup_timeout_ms / 1000
+        # Who asks again about a known topic has a patience of its own.
+        patience_s = _AGAIN_S if name in self._topics else self._settings.startup_timeout_ms / 1000
         info = await self._call(lambda: self._describe(name, kafka_name), kafka_name, patience_s)
         known = self._topics.get(name)
         if known is not None and known.epoch != info.epoch:
-            logger.warning("topic %s was made anew: %s, was %s", kafka_name, info.epoch, known.epoch)
+            logger.warning(
+                "topic %s was made anew: %s, was %s", kafka_name, info.epoch.hex(), known.epoch.hex()
+            )
         elif known is None and info.replication == 1:
             logger.warning("topic %s is not durable: it has one copy, on one broker's disk", kafka_name)
         self._topics[name] = info

@@ -1,0 +1,83 @@
+"""A Kafka log over TLS, with a password."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.engines.kafka import Kafka, Secure
+from runstream_store.errors import ConfigError, StoreError
+from runstream_store.log import NewRecord, open_log
+from tests.engines import running
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificate")
+    if shutil.which("openssl") is None and not os.environ.get("RUNSTREAM_REQUIRE_ENGINES"):
+        pytest.skip("no openssl")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    both = (folder / "key.pem").read_text() + (folder / "cert.pem").read_text()
+    (folder / "both.pem").write_text(both)
+    (folder / "password").write_text("open sesame\n")
+    (folder / "wrong").write_text("open barley\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    secure = Secure(certificate / "both.pem", {"anna": "open sesame"})
+    with running(lambda: Kafka(tmp_path_factory.mktemp("kafka"), secure=secure)) as started:
+        yield started
+
+
+def address(server: Kafka, certificate: Path, password: str, ca: str) -> str:
+    return (
+        f"kafka://127.0.0.1:{server.secure_ports[0]}/secure?replication=1&startup_timeout_ms=5000"
+        f"&security_protocol=SASL_SSL&ssl_cafile={ca}"
+        f"&sasl_username=anna&sasl_password_file={certificate / password}"
+    )
+
+
+async def test_records_pass(server: Kafka, certificate: Path) -> None:
+    async def start(partition: int) -> int | None:
+        return None
+
+    log = await open_log(address(server, certificate, "password", str(certificate / "cert.pem")))
+    try:
+        (position,) = await log.append("points", [NewRecord(b"k", b"v")])
+        consumer = await log.subscribe("points", "g", start)
+        (record,) = await consumer.fetch(1000, 30.0)
+        assert (record.position, record.value) == (position, b"v")
+    finally:
+        await log.close()
+
+
+async def test_a_wrong_password_is_refused(server: Kafka, certificate: Path) -> None:
+    with pytest.raises(StoreError):
+        await open_log(address(server, certificate, "wrong", str(certificate / "cert.pem")))
+
+
+async def test_an_unknown_authority_is_refused(server: Kafka, certificate: Path) -> None:
+    with pytest.raises(StoreError):
+        await open_log(address(server, certificate, "password", ""))
+
+
+async def test_a_missing_password_is_told(server: Kafka, certificate: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing"):
+        await open_log(address(server, certificate, "nothing", ""))
