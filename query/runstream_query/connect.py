@@ -45,7 +45,8 @@ class JsonCodec:
         return _JSON.decode(data, message_class)
 
 
-_JSON: Final = google_protobuf_json_codec()
+# A misspelt field or value is told, not passed over: it would be a condition that selects everything.
+_JSON: Final = google_protobuf_json_codec(ignore_unknown_fields=False)
 
 
 def to_json(message: Message) -> bytes:

@@ -304,8 +304,14 @@ def _json_value(value: Any) -> Any:
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Columns that are as wide as they need to be; empty ones are left out."""
+    rows = [[_printable(cell) for cell in row] for row in rows]
     shown = [n for n in range(len(head)) if any(row[n] for row in rows)]
     widths = {n: max(len(head[n]), *(len(row[n]) for row in rows)) for n in shown}
     for row in (head, *rows):
         cells = [row[n].rjust(widths[n]) if n in right else row[n].ljust(widths[n]) for n in shown]
         print("  ".join(cells).rstrip())
+
+
+def _printable(text: str) -> str:
+    """A text of somebody else's, harmless to a terminal: control characters are spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -306,7 +306,7 @@ def normal_address(address: str) -> str:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or (":" in host and host[0] != "["):  # no port; a bare IPv6 address
         host, port = address, str(DEFAULT_GRPC_PORT)
-    if host in ("localhost", "::1", "[::1]"):
+    if host == "localhost":
         host = "127.0.0.1"
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"

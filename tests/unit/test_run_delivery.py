@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ class Sender:
 
 
 @pytest.fixture
-def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sender]:
+def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sender:
     made = Sender()
     for name in ("RUNSTREAM_SERVER", "RUNSTREAM_DRAIN", "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
@@ -50,9 +49,8 @@ def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sender]:
     monkeypatch.setattr(delivery, "_no_wait_before", float("-inf"))
     monkeypatch.setattr(delivery, "time", made)
     monkeypatch.setattr(exit, "install", lambda: None)
-    notices.forget()
-    yield made
-    notices.forget()
+    monkeypatch.setattr(notices, "_said", set())
+    return made
 
 
 def start() -> Run:

@@ -20,6 +20,7 @@ _LONG_WAIT_S: Final = 60.0
 _BETWEEN_WAITS_S: Final = 1.0
 _SENDER_START_S: Final = 15.0
 
+_LOADED_NS: Final = time.time_ns()  # about when the script began
 _last_nudge_ns = 0
 _no_wait_before = float("-inf")
 
@@ -139,8 +140,10 @@ def ask_flush(writer: Writer, timeout_s: float) -> dict[str, Any]:
         return {"ok": False, "error": "no_sender", "detail": repr(error)}
 
 
-def flush(timeout_s: float) -> tuple[list[dict[str, Any]], str | None, dict[str, Any] | None]:
-    """Have everything delivered that this process has logged.
+def flush(
+    timeout_s: float, target: Target | None = None
+) -> tuple[list[dict[str, Any]], str | None, dict[str, Any] | None]:
+    """Have everything delivered that this process has logged, or has logged for one target.
 
     Returns the log positions that hold it, the server's HTTP address if the sender knows it, and the first
     answer of a sender that could not do it.
@@ -152,6 +155,8 @@ def flush(timeout_s: float) -> tuple[list[dict[str, Any]], str | None, dict[str,
     positions: list[dict[str, Any]] = []
     http: str | None = None
     for writer in process.writers():
+        if target is not None and writer.target != target:
+            continue
         while True:
             answer = ask_flush(writer, max(0.0, deadline - time.monotonic()))
             if answer.get("error") not in ("no_sender", "unknown_writer") or time.monotonic() > patience:
@@ -176,7 +181,9 @@ def drain_at_complete() -> None:
     """
     if time.monotonic() >= _no_wait_before:
         problem = _drain()
-        if problem is not None and hasattr(sys, "ps1"):
+        if problem is None:
+            _tell_server()
+        elif hasattr(sys, "ps1"):
             tell_undelivered(problem)
 
 
@@ -188,6 +195,21 @@ def drain_at_exit() -> None:
         problem = {"error": "timeout"}
     if problem is not None:
         tell_undelivered(problem)
+    else:
+        _tell_server()
+
+
+def _tell_server() -> None:
+    """Say where the server is, if it was started for this script."""
+    try:
+        found = home.read_discovery()
+    except OSError:
+        return
+    if found is not None and found.autostarted and found.started_ns > _LOADED_NS:
+        say(
+            f"a server was started: {found.http} (`runstream token` prints the token to sign in)",
+            once="server",
+        )
 
 
 def _drain() -> dict[str, Any] | None:
@@ -233,6 +255,8 @@ def tell_undelivered(problem: dict[str, Any]) -> None:
     what = f"{count:,} records" if isinstance(count, int) and count else "what was logged"
     if problem.get("error") == "timeout":
         line = f"{what} not delivered yet: kept in {places}, the sender goes on with it"
+    elif problem.get("error") == "starting":
+        line = f"a server is being started: {what} kept in {places}, to be delivered as soon as it listens"
     elif key_refused(problem):
         line = (
             f"the server refuses the API key: {what} kept in {places}; set RUNSTREAM_API_KEY or api_key_file"

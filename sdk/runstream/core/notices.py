@@ -20,8 +20,3 @@ def say(line: str, *, once: str | None = None) -> None:
 def was_said(key: str) -> bool:
     """Whether a line with this key was printed."""
     return key in _said
-
-
-def forget() -> None:
-    """Print all lines again when there is reason to."""
-    _said.clear()

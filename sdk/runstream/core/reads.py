@@ -34,6 +34,8 @@ def get_metrics(
     client = _client(workspace, http)
     selection = Selection(metrics=() if name is None else (name,), ranks=ranks)
     found = client.get_metrics(workspace.name, [state.id], selection, positions=positions, timeout_s=_WAIT_S)
+    if not found.series and not state.used:
+        client.get_run(workspace.name, state.id)  # an unknown run is an error, not an empty one
     return shapes(found.series)
 
 
@@ -68,7 +70,7 @@ def _flushed(state: RunState) -> tuple[list[dict[str, Any]], str | None]:
     """Have delivered what this process has logged. Returns what the read must wait for, and where to read."""
     if process.writer_of(state.target) is None:
         return [], None
-    positions, http, problem = delivery.flush(_WAIT_S)
+    positions, http, problem = delivery.flush(_WAIT_S, state.target)
     if problem is None:
         return positions, http
     detail = problem.get("detail") or problem.get("error")

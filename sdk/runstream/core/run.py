@@ -17,6 +17,7 @@ from runstream.spool.blocks import Column, Scalar
 from runstream.spool.channel import Channel
 
 _NO_STEP: Final = layout.NO_STEP
+_FINAL: Final = ("Completed", "Failed", "Canceled")
 _LOWEST: Final = -(2**63) + 1
 _HIGHEST: Final = 2**63 - 1
 
@@ -165,7 +166,11 @@ class Run:
     def _refuse(self, name: str, what: str) -> None:
         """Count a call that is over a limit, and say so: no limit of ours ends a training."""
         most = layout.MOST_TEXT_BYTES >> 20
-        say(f"{name!r}: {what} is not kept; a metric takes up to {most} MiB a text. It is counted as dropped")
+        say(
+            f"{name!r}: {what} is not kept, since a metric takes up to {most} MiB a text. "
+            "This call, and others like it, are counted as dropped",
+            once="long text",
+        )
         self._state.keep(lambda channel: channel.writer.drop(channel.index))
 
     # ---------------------------------------------------------------------- lists, rows, tables
@@ -176,7 +181,7 @@ class Run:
         name = values.metric_name(name)
         self._log_columns(name, {"": values.elements(name, value)}, description, now)
 
-    def log_row(self, name: str, description: str | None = None, **kwargs: Any) -> None:
+    def log_row(self, /, name: str, description: str | None = None, **kwargs: Any) -> None:
         """Log one row of a table; the keyword arguments are its cells."""
         now = time_ns()
         name = values.metric_name(name)
@@ -242,7 +247,9 @@ class Run:
 
     def _end(self, status: str, message: str, code: str) -> None:
         state = self._state
-        if state.decides() and state.status != status:
+        if state.decides() and state.status in _FINAL:
+            status = state.status  # the first end counts
+        elif state.decides():
             now = time_ns()
             content: dict[str, object] = {
                 "status": status,
@@ -262,7 +269,7 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Literal[False]:
-        if self._state.status in ("Completed", "Failed", "Canceled"):
+        if self._state.status in _FINAL:
             return False
         if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self.complete()
@@ -294,7 +301,13 @@ class Run:
     # ------------------------------------------------------------------------------------ reads
 
     def get_metrics(
-        self, name: str | None = None, recursive: bool = False, *, rank: int | None = None, **_: Any
+        self,
+        name: str | None = None,
+        recursive: bool = False,
+        run_type: str | None = None,
+        populate: bool = False,
+        *,
+        rank: int | None = None,
     ) -> dict[str, Any]:
         """What was logged, by name: a value, a list of them, or a dictionary of columns.
 
@@ -302,8 +315,15 @@ class Run:
         order of step if all have one, else of time. `rank` selects what one rank logged. With `recursive` the
         result is by run id, and runs without metrics are left out.
 
-        Raises ServiceError when the server can't be asked.
+        `run_type` and `populate` are accepted for scripts that give them.
+
+        Raises UserError for arguments of wrong types, NotFoundError for a run that the server doesn't know,
+        ServiceError when the server can't be asked.
         """
+        if name is not None:
+            name = values.metric_name(name)
+        if rank is not None and (type(rank) is not int or rank < 0):
+            raise UserError(f"a rank is a number from 0, not {rank!r}")
         ranks = () if rank is None else (rank,)
         found = reads.get_metrics(self._experiment.workspace, self._state, name, ranks)
         if recursive:

@@ -1,6 +1,7 @@
 """A run as this process knows it. All `Run` objects of one run share it."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
@@ -42,7 +43,6 @@ class RunState:
         "experiment",
         "id",
         "launch",
-        "public_url",
         "restart",
         "role",
         "status",
@@ -58,7 +58,6 @@ class RunState:
         self.role = role
         self.launch = launch
         self.restart = restart
-        self.public_url: str | None = None
         self.status: str | None = None  # set by this process: Running, Completed, Failed, Canceled
         self.channel = _UNBOUND
         self._pid = os.getpid()
@@ -67,6 +66,11 @@ class RunState:
     def decides(self) -> bool:
         """Whether this process may end the run: it started it, and is not a fork of the one that did."""
         return self.role == MAIN and self._pid == os.getpid()
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was logged to the run through this object."""
+        return self.channel is not _UNBOUND
 
     def keep(self, write: Callable[[Channel], bool]) -> bool:
         """Write through the run's channel; through a new one when the writer is lost.
@@ -111,6 +115,7 @@ class RunState:
             "role": role,
             "launch": None if role == ATTACHED else self.launch,
             "restart": None if role == ATTACHED else self.restart,
+            "time_ns": time.time_ns(),
         }
         try:
             writer = process.writer_for(self.target, delivery.origin, delivery.attend)
@@ -127,11 +132,6 @@ class RunState:
             writer.count_dropped(channel.index, unkept)
         self.channel = channel
         return channel
-
-    @property
-    def unkept(self) -> int:
-        """Calls that could not even be counted in a spool."""
-        return self._unkept.total()
 
 
 _states: WeakValueDictionary[tuple[Target, str], RunState] = WeakValueDictionary()

@@ -37,7 +37,7 @@ class Flush:
             ]
             self._answer.set_result({"ok": True, "positions": positions, "http": publisher.http_url})
         elif now >= self._deadline:
-            error = "timeout" if publisher.ready else "unreachable"
+            error = "timeout" if publisher.ready else "starting" if starting else "unreachable"
             self._fail(
                 error, publisher.problem or "the server has not acknowledged in time", self._left(tail)
             )

@@ -88,13 +88,12 @@ class Folders:
             self._waiting[path] = retry_at
 
     def _boots(self) -> list[Path]:
-        if not is_own(self.root):
+        """This machine's folders of ours. The root itself may be another's: several users may share one."""
+        try:
+            names = os.listdir(self.root)
+        except OSError:
             return []
-        return [
-            path
-            for name in os.listdir(self.root)
-            if name.startswith(self._host) and is_own(path := self.root / name)
-        ]
+        return [path for name in names if name.startswith(self._host) and is_own(path := self.root / name)]
 
     def _scan(self, boot: Path, now: float) -> None:
         for name in os.listdir(boot):
