@@ -306,6 +306,19 @@ def test_a_sender_without_its_supervisor_is_found_and_a_new_one_started_after_it
     assert place.sender() != pid
 
 
+def test_a_sender_whose_home_was_removed_ends_and_another_delivers(place: Place) -> None:
+    script = place.script("run.log('a', 1); say('logged'); sys.stdin.readline(); run.log('a', 2)\n")
+    assert script.stdout is not None
+    assert script.stdout.readline() == "logged\n"
+    pid = place.sender()
+    home.sender_lock(place.spool).unlink()
+    place.until(lambda: not Path(f"/proc/{pid}").exists(), "its end")
+    script.communicate("\n", timeout=PATIENCE_S)  # which needs a sender for its last words
+    place.drained()
+    assert place.log.values("a") == [1, 2]
+    assert place.sender() != pid
+
+
 def test_it_makes_room_for_another_and_ends_well(place: Place) -> None:
     ensure_sender(place.spool)
     pid = place.sender()

@@ -3,6 +3,7 @@
 Never over gRPC, because the training process may fork; `runstream.client` speaks HTTP.
 """
 
+import atexit
 import os
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -106,6 +107,7 @@ def _client(workspace: Workspace, http: str | None) -> "Client":
     client = _clients.get(key)
     if client is None:
         client = _clients.setdefault(key, Client(url, key[2]))
+        atexit.register(client.close)
     return client
 
 

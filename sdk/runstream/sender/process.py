@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from runstream import __version__, home
@@ -20,13 +21,24 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s"
     )
-    if not take_lock(home.sender_lock(root)):
-        return
-    serve(root)
+    path = home.sender_lock(root)
+    descriptor = take_lock(path)
+    if descriptor is not None:
+        serve(root, lambda: same_file(descriptor, path))
 
 
-def take_lock(path: Path) -> bool:
-    """Take the sender's lock for the life of this process. False when another sender has it."""
+def same_file(descriptor: int, path: Path) -> bool:
+    """Whether a path still leads to an open file, which somebody may have removed or replaced."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+    except OSError:  # out of reach for a moment
+        return True
+
+
+def take_lock(path: Path) -> int | None:
+    """Take the sender's lock for as long as the descriptor is open. None when another sender has it."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -34,8 +46,8 @@ def take_lock(path: Path) -> bool:
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
-            return False
-        return True
+            return None
+        return descriptor
     else:
         import fcntl
 
@@ -48,12 +60,12 @@ def take_lock(path: Path) -> bool:
             else:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, __version__.encode(), 0)  # a newer client asks for a newer sender
-                return True
+                return descriptor
         os.close(descriptor)
-        return False
+        return None
 
 
-def serve(root: Path) -> None:
+def serve(root: Path, appointed: Callable[[], bool]) -> None:
     """Serve with the lock held."""
     # Imported late: a second sender ends before it has loaded gRPC.
     from runstream.sender.control import Control
@@ -61,7 +73,7 @@ def serve(root: Path) -> None:
     from runstream.sender.settings import SenderSettings
 
     _raise_limits()
-    sender = Sender(root, SenderSettings.read())
+    sender = Sender(root, SenderSettings.read(), appointed)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sender.stop())
     control = Control(home.sender_socket(root), sender.ask)

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,12 @@ _ENDING = {"ok": False, "error": "no_sender", "detail": "this sender ends; anoth
 class Sender:
     """Delivers everything under one spool root."""
 
-    def __init__(self, root: Path, settings: SenderSettings) -> None:
+    def __init__(
+        self, root: Path, settings: SenderSettings, appointed: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`appointed` says whether this still is the sender of the root: it ends when it is not."""
         self.root = root
+        self._appointed = appointed
         self._settings = settings
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -101,6 +106,9 @@ class Sender:
         self._check_flushes(now)
         if now >= self._next_tidy:
             self._next_tidy = now + _TIDY_S
+            if not self._appointed():
+                log.warning("the sender's lock file is gone: another sender may take over")
+                self.stop()
             self._tidy(now)
         if received:
             self._busy_until = now + _BUSY_S
