@@ -219,6 +219,9 @@ global___ReadInfo = ReadInfo
 class MetricChunk(google.protobuf.message.Message):
     """Elements of one series of one run, in reading order. As in PointBatch an empty column has its default.
 
+    A series that was declared and has no element comes as a chunk of count 1 whose type is DECLARATION, without value and
+    row; a table that was declared without columns likewise as TABLE_DECLARATION.
+
     If all elements of a metric (in all its columns) have a step, the order is (step, time, writer, seq, idx), otherwise
     (time, writer, seq, idx).
     """
