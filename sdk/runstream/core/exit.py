@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Final, NoReturn
 
 from runstream.core import delivery
+from runstream.core.notices import say
+from runstream.core.state import unkept_calls
 from runstream.spool import process
 
 _MAX_MESSAGE: Final = 30_000
@@ -136,6 +138,9 @@ def _at_exit() -> None:
             continue
     if writers:
         delivery.drain_at_exit()
+    lost = unkept_calls()
+    if lost:
+        say(f"{lost:,} log calls could not be kept, since there was no place for them")
 
 
 def _forget() -> None:

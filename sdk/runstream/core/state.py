@@ -26,6 +26,14 @@ class _NoWriter:
     lost = True
 
 
+_unkept: Final = Tally()  # calls of all runs that no spool has counted
+
+
+def unkept_calls() -> int:
+    """How many log calls of this process could not even be counted in a spool."""
+    return _unkept.total()
+
+
 _UNBOUND: Final = Channel(cast(Writer, _NoWriter()), 0)
 
 
@@ -101,6 +109,7 @@ class RunState:
                 channel.writer.count_dropped(channel.index)
                 return False
         self._unkept.add()
+        _unkept.add()
         return False
 
     def _bind(self) -> Channel | None:
@@ -129,6 +138,7 @@ class RunState:
         unkept = self._unkept.total()
         if unkept:
             self._unkept.add(-unkept)
+            _unkept.add(-unkept)
             writer.count_dropped(channel.index, unkept)
         self.channel = channel
         return channel
