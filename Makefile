@@ -19,7 +19,7 @@ demo: .venv/demo.stamp ## one server, one sweep, the best alpha; installs only w
 	$(BIN)/python examples/demo.py
 
 test: .venv/dev.stamp tests/compat/node/node_modules ## all tests; ARGS="-k spool" goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
 
 lint: .venv/dev.stamp ## style, types and the layers of the packages
 	$(BIN)/ruff check .

@@ -422,8 +422,9 @@ def test_shared_spool_of_two_users(tmp_path: Path) -> None:
     if os.getuid() != 0:
         pytest.skip("needs root, to be two users")
     spool = tmp_path / "spool"
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(folder, 0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
+            os.chmod(folder, 0o755)
     spool.mkdir()
     os.chmod(spool, 0o1777)
     out = []
