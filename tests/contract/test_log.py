@@ -110,7 +110,7 @@ class TestAppending:
         await log.append("points", numbered(0, 1))
         assert numbers(await read(await log.subscribe("points", "g", at(None)), 1)) == [0]
 
-    async def test_a_cancelled_append_leaves_the_log_in_order(self, log: EventLog) -> None:
+    async def test_a_cancelled_append_harms_no_other(self, log: EventLog) -> None:
         tasks = [asyncio.create_task(log.append("points", numbered(number, 1))) for number in range(20)]
         await asyncio.sleep(0)
         for task in tasks[::2]:
@@ -119,9 +119,10 @@ class TestAppending:
         await log.append("points", numbered(20, 1))
         _, after = await log.bounds("points", 0)
         found = numbers(await read(await log.subscribe("points", "g", at(None)), after))
-        assert found == sorted(set(found))
+        assert len(found) == len(set(found))
+        assert found[-1] == 20  # appended when the others had returned
         kept = {number for number, result in enumerate(done) if isinstance(result, list)}
-        assert kept | {20} <= set(found)
+        assert kept <= set(found)
 
 
 class TestReading:

@@ -16,9 +16,9 @@ Words, as used in the whole project:
     rows, and is what a reader starts from after a restart. Records are processed at least once; identity
     makes that once.
 
-Order: within a partition records are read in the order of their offsets, which is the order of the appends,
-and within one append the order given. Records with one key go to one partition. Between partitions and topics
-nothing is promised.
+Order: within a partition records are read in the order of their offsets. An append that begins after another
+has returned comes after it; appends under way together may be stored in any order, each in the order given.
+Records with one key go to one partition. Between partitions and topics nothing is promised.
 
 Topics come into being by use. Dead letters of topic `t` go to topic `t.dead`.
 """
