@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from runstream.v1 import run_pb2
+from runstream.v1 import model_pb2, run_pb2
 from runstream_ingest import limits
+from runstream_ingest.artifacts import check_path
 from runstream_ingest.batch import Description, check_name, known_runs, parse
 from runstream_ingest.errors import RecordRefused, invalid, too_large, unsupported
 
@@ -53,6 +54,8 @@ def check_event(event: run_pb2.RunEvent) -> None:
         _check_error(event.run_ended.error_message)
     elif kind == "attribute_set":
         _check_attribute(event.attribute_set)
+    elif kind == "model_registered":
+        _check_model(event.model_registered)
     elif kind == "writer_started":
         check_name("a launch", event.writer_started.launch, limits.LAUNCH_CHARACTERS, least=0)
         if event.writer_started.HasField("rank") and event.writer_started.rank >= 1 << 31:
@@ -87,6 +90,22 @@ def _check_attribute(attribute: run_pb2.AttributeSet) -> None:
         raise too_large(f"an attribute's value of more than {limits.TEXT_BYTES:,} bytes")
     if attribute.removed and attribute.HasField("value"):
         raise invalid("an attribute that is removed and has a value")
+
+
+def _check_model(model: model_pb2.ModelRegistered) -> None:
+    check_name("a model's name", model.name, limits.MODEL_CHARACTERS)
+    check_path(model.path)
+    check_name("a framework", model.framework, limits.MODEL_CHARACTERS, least=0)
+    check_name("a framework's version", model.framework_version, limits.MODEL_CHARACTERS, least=0)
+    if len(model.description) > limits.DESCRIPTION_CHARACTERS:
+        raise too_large(f"a description of {len(model.description):,} characters")
+    for what, given in (("tag", model.tags), ("property", model.properties)):
+        if len(given) > limits.MODEL_LABELS:
+            raise too_large(f"a model with {len(given):,} of kind {what}; {limits.MODEL_LABELS:,} are taken")
+        for key in given:
+            check_name(f"a {what}'s key", key, limits.KEY_CHARACTERS)
+        if sum(len(value.encode()) for value in given.values()) > limits.TEXT_BYTES:
+            raise too_large(f"values of kind {what} with more than {limits.TEXT_BYTES:,} bytes")
 
 
 def _check_error(message: str) -> None:

@@ -19,6 +19,7 @@ FORMAT: Final = 1
 
 POINTS: Final = "points"
 RUNS: Final = "runs"
+ARTIFACTS: Final = "artifacts"
 DEAD: Final = ".dead"
 """What follows a topic's name in the name of its dead-letter topic."""
 

@@ -29,6 +29,8 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "series": ("workspace", "run", "metric", "column"),
     "run_events": ("workspace", "run", "kind", "writer", "seq"),
     "attributes": ("workspace", "run", "kind", "key", "writer", "seq"),
+    "artifacts": ("workspace", "run", "path", "writer", "seq"),
+    "models": ("workspace", "name", "run", "writer", "seq"),
     "dead_letters": ("topic", "partition", "epoch", "offset", "workspace", "run"),
     "applied": ("consumer", "topic", "partition", "epoch"),
 }
@@ -38,6 +40,8 @@ VERSIONS: Final[dict[str, str]] = {
     "series": "version",
     "run_events": "precedence",
     "attributes": "precedence",
+    "artifacts": "precedence",
+    "models": "precedence",
     "applied": "offset",
 }
 """Column whose greatest value decides which row of an identity stays. In the other tables all are equal."""

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
-from runstream.v1 import error_pb2, event_pb2, ingest_service_pb2, point_pb2, run_pb2
+from runstream.v1 import (
+    artifact_pb2,
+    error_pb2,
+    event_pb2,
+    ingest_service_pb2,
+    model_pb2,
+    point_pb2,
+    run_pb2,
+)
 
 FOLDER = Path(__file__).with_name("messages-v1")
 WRITER = bytes(range(0xA0, 0xB0))
@@ -153,12 +161,53 @@ def dead_letter_record() -> event_pb2.LogRecord:
     )
 
 
+def model_event_batch() -> run_pb2.RunEventBatch:
+    """A registration of a model."""
+    model = model_pb2.ModelRegistered(
+        name="größe",
+        path="outputs/model",
+        description="a ridge",
+        tags={"alpha": "0.4"},
+        properties={"mse": "1.5"},
+        framework="ScikitLearn",
+        framework_version="1.7",
+    )
+    event = run_pb2.RunEvent(run=RUN, seq=2**40, time_ns=TIME, model_registered=model)
+    return run_pb2.RunEventBatch(writer=WRITER, events=[event])
+
+
+def artifact_record() -> event_pb2.LogRecord:
+    """A file's manifest as the log keeps it."""
+    chunks = [
+        artifact_pb2.Chunk(sha256=bytes(range(32)), size=64 << 20),
+        artifact_pb2.Chunk(sha256=bytes(range(1, 33)), size=5),
+    ]
+    return event_pb2.LogRecord(
+        format=1,
+        received_time_ns=TIME + 10**9,
+        principal="laptop",
+        artifact=artifact_pb2.ArtifactManifest(
+            run=RUN,
+            path="outputs/größe.bin",
+            size=(64 << 20) + 5,
+            sha256=bytes(range(2, 34)),
+            media_type="application/octet-stream",
+            chunks=chunks,
+            time_ns=TIME,
+            writer=WRITER,
+            seq=7,
+        ),
+    )
+
+
 MESSAGES: dict[str, Message] = {
     "point_batch": point_batch(),
     "run_event_batch": run_event_batch(),
     "publish_request": publish_request(),
     "log_record": log_record(),
     "dead_letter_record": dead_letter_record(),
+    "model_event_batch": model_event_batch(),
+    "artifact_record": artifact_record(),
 }
 
 if __name__ == "__main__":
@@ -166,5 +215,6 @@ if __name__ == "__main__":
     for name, message in MESSAGES.items():
         path = FOLDER / f"{name}.bin"
         if path.exists():
-            raise SystemExit(f"{path} is there: golden bytes are never written again")
+            print(f"{path} is there: golden bytes are never written again")
+            continue
         path.write_bytes(message.SerializeToString(deterministic=True))

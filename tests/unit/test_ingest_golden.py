@@ -6,13 +6,22 @@ import pyarrow as pa
 import pytest
 
 from runstream.v1 import event_pb2, run_pb2
+from runstream_ingest.artifacts import decode_manifest
 from runstream_ingest.batch import check_elements, decode_points
 from runstream_ingest.envelope import accept, decode_request
 from runstream_ingest.events import check_event, decode_events
 from runstream_ingest.records import decode_log_record
 from runstream_ingest.writers.points import build_block
 from tests.batches import comparable, expected_rows
-from tests.golden.messages_v1 import FOLDER, MESSAGES, log_record, point_batch, run_event_batch
+from tests.golden.messages_v1 import (
+    FOLDER,
+    MESSAGES,
+    artifact_record,
+    log_record,
+    model_event_batch,
+    point_batch,
+    run_event_batch,
+)
 
 GOLDEN = {name: (FOLDER / f"{name}.bin").read_bytes() for name in MESSAGES}
 
@@ -41,12 +50,20 @@ def test_golden_points_become_the_same_rows() -> None:
 
 
 def test_golden_events_are_taken() -> None:
-    batch = decode_events(GOLDEN["run_event_batch"])
-    assert batch == run_event_batch()
-    for event in batch.events:
-        check_event(event)
-    kinds = {event.WhichOneof("event") for event in batch.events}
+    kinds = set()
+    for name, expected in ("run_event_batch", run_event_batch()), ("model_event_batch", model_event_batch()):
+        batch = decode_events(GOLDEN[name])
+        assert batch == expected
+        for event in batch.events:
+            check_event(event)
+        kinds |= {event.WhichOneof("event") for event in batch.events}
     assert kinds == {field.name for field in run_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["event"].fields}
+
+
+def test_golden_manifests_are_taken() -> None:
+    received = decode_log_record(GOLDEN["artifact_record"])
+    assert received.kind == "artifact"
+    assert decode_manifest(received.payload) == artifact_record().artifact
 
 
 def test_golden_requests_are_taken() -> None:

@@ -16,6 +16,7 @@ from runstream_store.tables.schema import SCHEMAS
 # installation.
 CHECKSUMS = {
     "0001_initial": "ad770f2870d793ba96a07175c574e837ede9bd40b79b7121c4178f3885a2983a",
+    "0002_artifacts": "6c9c28290092e0f0a7f42646fe929d714050e5e1f45d8a714ae891383e8d0c7c",
 }
 
 COLUMN = re.compile(r"^\s+(\w+) ([A-Z]\w+(?:\((?:[^()]|\([^()]*\))*\))?)", re.MULTILINE)
@@ -57,7 +58,7 @@ def test_the_schemas_are_those_of_the_tables() -> None:
         assert schema.names == list(columns), name
         for field in schema:
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            assert kind == columns[field.name] or field.name == "event", field.name
+            assert kind == columns[field.name] or field.name in ("event", "manifest", "model"), field.name
 
 
 def test_the_keys_are_the_identity_of_rows() -> None:

@@ -1,4 +1,4 @@
-"""Runs: from events to rows of the tables `run_events` and `attributes`."""
+"""Runs: from events to rows of the tables `run_events`, `attributes` and `models`."""
 
 from __future__ import annotations
 
@@ -49,14 +49,17 @@ class RunsSink:
         """See `Sink`."""
         events: list[dict[str, Any]] = []
         attributes: list[dict[str, Any]] = []
+        models: list[dict[str, Any]] = []
         for content in contents:
             for event in content.batch.events:
                 if event.HasField("attribute_set"):
                     attributes.append(_attribute_row(content, event))
+                elif event.HasField("model_registered"):
+                    models.append(_model_row(content, event))
                 else:
                     events.append(_event_row(content, event))
         # Attributes first: who sees that a run ended sees what it had set before.
-        rows = (("attributes", attributes), ("run_events", events))
+        rows = (("attributes", attributes), ("models", models), ("run_events", events))
         return [(table, to_table(table, given)) for table, given in rows if given]
 
     def rest(self) -> Rows:
@@ -118,5 +121,20 @@ def _attribute_row(content: Events, event: run_pb2.RunEvent) -> dict[str, Any]:
         "version": min(event.time_ns, content.received_time_ns),
         "value": attribute.value if attribute.HasField("value") else None,
         "removed": int(attribute.removed),
+        "precedence": _LATEST - content.received_time_ns,
+    }
+
+
+def _model_row(content: Events, event: run_pb2.RunEvent) -> dict[str, Any]:
+    return {
+        "workspace": event.run.workspace,
+        "name": event.model_registered.name,
+        "run": event.run.run,
+        "writer": content.batch.writer,
+        "seq": event.seq,
+        "time": event.time_ns,
+        "received_time": content.received_time_ns,
+        "path": event.model_registered.path,
+        "model": event.model_registered.SerializeToString(),
         "precedence": _LATEST - content.received_time_ns,
     }

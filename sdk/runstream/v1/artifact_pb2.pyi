@@ -24,7 +24,7 @@ class Chunk(google.protobuf.message.Message):
     sha256: builtins.bytes
     """SHA-256 of the chunk: 32 bytes."""
     size: builtins.int
-    """Size in bytes: 0 to 67,108,864."""
+    """Size in bytes: 1 to 67,108,864."""
     def __init__(
         self,
         *,
@@ -38,7 +38,8 @@ global___Chunk = Chunk
 @typing.final
 class ArtifactManifest(google.protobuf.message.Message):
     """A file became part of a run's record: the last event of its upload, sent when all chunks are stored.
-    Identity: (run, path, digest); the same content under the same path again changes nothing.
+    Identity: (run, path, writer, seq); sending it again changes nothing. Uploads of one path in the order of (time_ns, writer, seq) are its
+    versions, from 1; one with the content of the version before it is no new version.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -53,26 +54,28 @@ class ArtifactManifest(google.protobuf.message.Message):
     WRITER_FIELD_NUMBER: builtins.int
     SEQ_FIELD_NUMBER: builtins.int
     path: builtins.str
-    """Path in the run's tree, relative, with "/" between parts, without "." and "..": 1 to 5,000 characters."""
+    """Path in the run's tree, relative, with "/" between parts, none of them empty, "." or "..", and without control characters: 1 to
+    5,000 characters.
+    """
     size: builtins.int
-    """Size of the file in bytes."""
+    """Size of the file in bytes: the sum of its chunks' sizes."""
     sha256: builtins.bytes
     """SHA-256 of the whole file: 32 bytes."""
     media_type: builtins.str
-    """Media type, for example "image/png"; empty when not known."""
+    """Media type, for example "image/png"; empty when not known. At most 255 characters."""
     time_ns: builtins.int
     """Clock of the machine when it was uploaded, Unix nanoseconds."""
     writer: builtins.bytes
     """Writer that uploaded it: 16 bytes."""
     seq: builtins.int
-    """Sequence number of the call in the writer's spool."""
+    """Number of the upload among those of its writer, from 0."""
     @property
     def run(self) -> runstream.v1.point_pb2.RunRef:
         """The run."""
 
     @property
     def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Chunk]:
-        """Its pieces in order; empty for an empty file."""
+        """Its pieces in order; empty for an empty file. All but the last have the greatest size: 67,108,864."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runstream/v1/error.proto\x12\x0crunstream.v1\"g\n\x0bRecordError\x12\x0e\n\x06record\x18\x01 \x01(\r\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08*\xec\x01\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45RROR_CODE_MALFORMED\x10\x01\x12\x16\n\x12\x45RROR_CODE_INVALID\x10\x02\x12\x18\n\x14\x45RROR_CODE_TOO_LARGE\x10\x03\x12 \n\x1c\x45RROR_CODE_PERMISSION_DENIED\x10\x04\x12\x1d\n\x19\x45RROR_CODE_QUOTA_EXCEEDED\x10\x05\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x06\x12\x1a\n\x16\x45RROR_CODE_UNSUPPORTED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runstream/v1/error.proto\x12\x0crunstream.v1\"g\n\x0bRecordError\x12\x0e\n\x06record\x18\x01 \x01(\r\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08*\x8a\x02\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45RROR_CODE_MALFORMED\x10\x01\x12\x16\n\x12\x45RROR_CODE_INVALID\x10\x02\x12\x18\n\x14\x45RROR_CODE_TOO_LARGE\x10\x03\x12 \n\x1c\x45RROR_CODE_PERMISSION_DENIED\x10\x04\x12\x1d\n\x19\x45RROR_CODE_QUOTA_EXCEEDED\x10\x05\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x06\x12\x1a\n\x16\x45RROR_CODE_UNSUPPORTED\x10\x07\x12\x1c\n\x18\x45RROR_CODE_CHUNK_MISSING\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -22,7 +22,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.error_pb2', _g
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_ERRORCODE']._serialized_start=148
-  _globals['_ERRORCODE']._serialized_end=384
+  _globals['_ERRORCODE']._serialized_end=414
   _globals['_RECORDERROR']._serialized_start=42
   _globals['_RECORDERROR']._serialized_end=145
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,8 @@ class _ErrorCodeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """The event log could not take the record now. Send it again."""
     ERROR_CODE_UNSUPPORTED: _ErrorCode.ValueType  # 7
     """The record has a format version or a compression that this server does not know."""
+    ERROR_CODE_CHUNK_MISSING: _ErrorCode.ValueType  # 8
+    """A manifest names chunks that are not stored. Store them, then send it again."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """Why a record was refused."""
@@ -59,6 +61,8 @@ ERROR_CODE_UNAVAILABLE: ErrorCode.ValueType  # 6
 """The event log could not take the record now. Send it again."""
 ERROR_CODE_UNSUPPORTED: ErrorCode.ValueType  # 7
 """The record has a format version or a compression that this server does not know."""
+ERROR_CODE_CHUNK_MISSING: ErrorCode.ValueType  # 8
+"""A manifest names chunks that are not stored. Store them, then send it again."""
 global___ErrorCode = ErrorCode
 
 @typing.final

@@ -9,6 +9,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import runstream.v1.model_pb2
 import runstream.v1.point_pb2
 import sys
 import typing
@@ -458,6 +459,7 @@ class RunEvent(google.protobuf.message.Message):
     WRITER_STARTED_FIELD_NUMBER: builtins.int
     WRITER_ENDED_FIELD_NUMBER: builtins.int
     WRITER_DRAINED_FIELD_NUMBER: builtins.int
+    MODEL_REGISTERED_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Sequence number in the writer's spool; for WriterStarted, WriterEnded and WriterDrained the index of the run's definition in the writer."""
     time_ns: builtins.int
@@ -490,6 +492,10 @@ class RunEvent(google.protobuf.message.Message):
     def writer_drained(self) -> global___WriterDrained:
         """See WriterDrained."""
 
+    @property
+    def model_registered(self) -> runstream.v1.model_pb2.ModelRegistered:
+        """See ModelRegistered."""
+
     def __init__(
         self,
         *,
@@ -502,10 +508,11 @@ class RunEvent(google.protobuf.message.Message):
         writer_started: global___WriterStarted | None = ...,
         writer_ended: global___WriterEnded | None = ...,
         writer_drained: global___WriterDrained | None = ...,
+        model_registered: runstream.v1.model_pb2.ModelRegistered | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "event", b"event", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "event", b"event", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "seq", b"seq", "time_ns", b"time_ns", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["run_started", "run_ended", "attribute_set", "writer_started", "writer_ended", "writer_drained"] | None: ...
+    def HasField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "event", b"event", "model_registered", b"model_registered", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "event", b"event", "model_registered", b"model_registered", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "seq", b"seq", "time_ns", b"time_ns", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["run_started", "run_ended", "attribute_set", "writer_started", "writer_ended", "writer_drained", "model_registered"] | None: ...
 
 global___RunEvent = RunEvent
 

@@ -81,6 +81,36 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("precedence", pa.uint64()),
         ]
     ),
+    "artifacts": pa.schema(
+        [
+            ("workspace", pa.string()),
+            ("run", pa.string()),
+            ("path", pa.string()),
+            ("writer", ID),
+            ("seq", pa.uint64()),
+            ("time", TIME),
+            ("received_time", TIME),
+            ("size", pa.uint64()),
+            ("sha256", pa.string()),
+            ("media_type", pa.string()),
+            ("manifest", pa.binary()),
+            ("precedence", pa.uint64()),
+        ]
+    ),
+    "models": pa.schema(
+        [
+            ("workspace", pa.string()),
+            ("name", pa.string()),
+            ("run", pa.string()),
+            ("writer", ID),
+            ("seq", pa.uint64()),
+            ("time", TIME),
+            ("received_time", TIME),
+            ("path", pa.string()),
+            ("model", pa.binary()),
+            ("precedence", pa.uint64()),
+        ]
+    ),
     "dead_letters": pa.schema(
         [
             ("topic", pa.string()),
