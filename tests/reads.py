@@ -16,7 +16,9 @@ import pyarrow as pa
 from runstream.columns import Series, SeriesBuilder
 from runstream.v1 import query_service_pb2, run_pb2
 from runstream_ingest.writers.runs import Events, RunsSink
-from runstream_query.service import QueryServicer
+from runstream_query.access import Access
+from runstream_query.service import QueryServicer, query_service
+from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
 from runstream_store.credentials import Authenticator
 from runstream_store.hot import HotState, open_hot
@@ -167,6 +169,12 @@ class Reads:
     servicer: QueryServicer
     epochs: dict[str, bytes] = field(default_factory=dict)
     made: int = 0
+    access: Access = field(default_factory=lambda: Access(Authenticator(TOKEN)))
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """What the ports serve."""
+        return (query_service(self.servicer),)
 
     def run(self) -> str:
         """A name that no other test uses."""
@@ -249,7 +257,7 @@ async def opened(folder: Path, settings: QuerySettings | None = None) -> AsyncIt
         async def epoch(topic: str) -> bytes:
             return epochs.get(topic, bytes(16))
 
-        servicer = QueryServicer(tables, hot, Authenticator(TOKEN), settings, epochs=epoch)
+        servicer = QueryServicer(tables, hot, settings, epochs=epoch)
         yield Reads(tables, hot, servicer, epochs)
     finally:
         await hot.close()

@@ -23,9 +23,9 @@ ARTIFACTS: Final = "artifacts"
 DEAD: Final = ".dead"
 """What follows a topic's name in the name of its dead-letter topic."""
 
-Kind = Literal["points", "run_events", "artifact", "compressed_points"]
+Kind = Literal["points", "run_events", "artifact", "compressed_points", "workspace_events"]
 
-_MESSAGES: Final[dict[int, Kind]] = {4: "points", 5: "run_events", 6: "artifact"}
+_MESSAGES: Final[dict[int, Kind]] = {4: "points", 5: "run_events", 6: "artifact", 20: "workspace_events"}
 _COMPRESSED: Final = 7
 
 
@@ -34,7 +34,7 @@ class Received:
     """A payload from the log, checksum verified and decompressed."""
 
     received_time_ns: int
-    kind: Literal["points", "run_events", "artifact"]
+    kind: Literal["points", "run_events", "artifact", "workspace_events"]
     payload: bytes
 
 

@@ -1,32 +1,25 @@
-"""The service in the Connect protocol: what browsers, curl and the Python client speak."""
+"""Services in the Connect protocol: what browsers, curl and the Python client speak."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
 
 from connectrpc.code import Code
 from connectrpc.compat import google_protobuf_binary_codec, google_protobuf_json_codec
-from connectrpc.errors import ConnectError
+from connectrpc.errors import ConnectError, ErrorDetail
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import RequestContext
 from connectrpc.server import ConnectASGIApplication, Endpoint
 from google.protobuf.message import Message
+from protobuf.wkt import Any as AnyMessage
 
-from runstream.internal.v1 import twin_pb2
-from runstream.v1 import query_service_pb2
+from runstream_query.access import Access
 from runstream_query.errors import QueryServiceError
 from runstream_query.login import bearer
-from runstream_query.service import METHODS, QueryServicer, translated, translated_stream
+from runstream_query.services import Call, Service
 from runstream_query.telemetry import observe
-
-SERVICE: Final = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
-
-_TWINS: Final[Mapping[type[Message], type[Message]]] = {
-    twin_pb2.GetMetricsResponse: query_service_pb2.GetMetricsResponse,
-    twin_pb2.GetMetricsPageResponse: query_service_pb2.GetMetricsPageResponse,
-}
 
 
 class JsonCodec:
@@ -38,7 +31,7 @@ class JsonCodec:
 
     def encode(self, message: Message | bytes) -> bytes:
         """A message as JSON."""
-        return message if isinstance(message, bytes) else to_json(message)
+        return message if isinstance(message, bytes) else _JSON.encode(message)
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
         """A message of JSON."""
@@ -49,85 +42,78 @@ class JsonCodec:
 _JSON: Final = google_protobuf_json_codec(ignore_unknown_fields=False)
 
 
-def to_json(message: Message) -> bytes:
+def to_json(service: Service, message: Message) -> bytes:
     """A message as JSON; a private twin is read as the public message first."""
-    public = _TWINS.get(type(message))
+    public = service.twins.get(type(message))
     return _JSON.encode(message if public is None else public.FromString(message.SerializeToString()))
 
 
-class QueryConnectApplication(ConnectASGIApplication[QueryServicer]):
-    """An ASGI application with the methods of the service below `path`."""
+class ServiceApplication(ConnectASGIApplication[Service]):
+    """An ASGI application with the calls of one service below `path`."""
 
-    def __init__(self, servicer: QueryServicer) -> None:
+    def __init__(self, service: Service, access: Access) -> None:
         """Without compression: the port is on this machine or in its network."""
+        self._path = f"/{service.descriptor.full_name}"
         super().__init__(
-            service=servicer,
-            endpoints=_endpoints,
+            service=service,
+            endpoints=lambda _: {
+                f"{self.path}/{call.name}": _endpoint(call, access) for call in service.calls()
+            },
             compressions=(),
             codecs=(google_protobuf_binary_codec(), JsonCodec()),
         )
 
     @property
     def path(self) -> str:
-        """Where the methods are."""
-        return f"/{SERVICE.full_name}"
+        """Where the calls are."""
+        return self._path
 
 
-def _stream_type(method: Any) -> StreamType:
-    return StreamType.SERVER_STREAM if method.server_streaming else StreamType.UNARY
+def _endpoint(call: Call, access: Access) -> Any:
+    info = MethodInfo(
+        name=call.name,
+        service_name=call.service.descriptor.full_name,
+        input=call.request,
+        output=call.response,
+        idempotency_level=IdempotencyLevel.UNKNOWN,
+        stream_type=StreamType.SERVER_STREAM if call.streams else StreamType.UNARY,
+    )
+    if call.streams:
+        return Endpoint.server_stream(info, _streaming(call, access))
+    return Endpoint.unary(info, _unary(call, access))
 
 
-def _endpoints(servicer: QueryServicer) -> dict[str, Any]:
-    endpoints = {}
-    for method in SERVICE.methods:
-        info = MethodInfo(
-            name=method.name,
-            service_name=SERVICE.full_name,
-            input=getattr(query_service_pb2, method.input_type.name),
-            output=getattr(query_service_pb2, method.output_type.name),
-            idempotency_level=IdempotencyLevel.UNKNOWN,
-            stream_type=_stream_type(method),
-        )
-        function = getattr(servicer, METHODS[method.name])
-        endpoint: Any
-        if method.server_streaming:
-            endpoint = Endpoint.server_stream(info, _streaming(servicer, method.name, function))
-        else:
-            endpoint = Endpoint.unary(info, _unary(servicer, method.name, function))
-        endpoints[f"/{SERVICE.full_name}/{method.name}"] = endpoint
-    return endpoints
-
-
-def _unary(
-    servicer: QueryServicer, name: str, method: Callable[[Any], Awaitable[Any]]
-) -> Callable[[Any, RequestContext[Any, Any]], Awaitable[Any]]:
-    async def call(request: Any, context: RequestContext[Any, Any]) -> Any:
-        with observe(name, "connect"):
+def _unary(call: Call, access: Access) -> Callable[[Any, RequestContext[Any, Any]], Awaitable[Any]]:
+    async def answer(request: Any, context: RequestContext[Any, Any]) -> Any:
+        with observe(call.name, "connect"):
             try:
-                servicer.authenticate(authorization(context))
-                response = await translated(method(request))
-                if "json" not in (context.request_headers.get("content-type") or ""):
+                response = await call.answer(access, authorization(context), request)
+                if not _json(context):
                     return response
-                return await asyncio.to_thread(to_json, response)  # takes seconds for a large page
+                # Takes seconds for a large page.
+                return await asyncio.to_thread(to_json, call.service, response)
             except QueryServiceError as error:
                 raise connect_error(error) from error
 
-    return call
+    return answer
 
 
 def _streaming(
-    servicer: QueryServicer, name: str, method: Callable[[Any], AsyncGenerator[Any, None]]
+    call: Call, access: Access
 ) -> Callable[[Any, RequestContext[Any, Any]], AsyncGenerator[Any, None]]:
-    async def call(request: Any, context: RequestContext[Any, Any]) -> AsyncGenerator[Any, None]:
-        with observe(name, "connect"):
+    async def answer(request: Any, context: RequestContext[Any, Any]) -> AsyncGenerator[Any, None]:
+        with observe(call.name, "connect"):
             try:
-                servicer.authenticate(authorization(context))
-                async for response in translated_stream(method(request)):
-                    yield response
+                async for response in call.stream(access, authorization(context), request):
+                    yield to_json(call.service, response) if _json(context) else response
             except QueryServiceError as error:
                 raise connect_error(error) from error
 
-    return call
+    return answer
+
+
+def _json(context: RequestContext[Any, Any]) -> bool:
+    return "json" in (context.request_headers.get("content-type") or "")
 
 
 def authorization(context: RequestContext[Any, Any]) -> str | None:
@@ -138,4 +124,9 @@ def authorization(context: RequestContext[Any, Any]) -> str | None:
 
 def connect_error(error: QueryServiceError) -> ConnectError:
     """The same error in the protocol."""
-    return ConnectError(Code(error.code.lower()), str(error))
+    return ConnectError(Code(error.code.lower()), str(error), details=map(_detail, error.details))
+
+
+def _detail(message: Message) -> ErrorDetail:
+    kind = f"type.googleapis.com/{message.DESCRIPTOR.full_name}"
+    return ErrorDetail(AnyMessage(type_url=kind, value=message.SerializeToString()))

@@ -5,6 +5,7 @@
     QueryServiceError
     ├── InvalidArgument      the request is not one that this service can answer
     ├── Unauthenticated      no token, or nobody's
+    ├── PermissionDenied     the caller may not do that
     ├── NotFound             there is no such run
     ├── DeadlineExceeded     what the request waits for did not come in time
     ├── FailedPrecondition   what the request waits for can never come
@@ -16,7 +17,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+from google.protobuf.message import Message
 
 from runstream_store import errors as store
 
@@ -26,6 +30,8 @@ class QueryServiceError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     retryable: ClassVar[bool] = False
+    details: Sequence[Message] = ()
+    """What programs need to know beside the text, as messages of the contract."""
 
 
 class InvalidArgument(QueryServiceError):
@@ -38,6 +44,12 @@ class Unauthenticated(QueryServiceError):
     """No token, or nobody's."""
 
     code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(QueryServiceError):
+    """The caller may not do that."""
+
+    code = "PERMISSION_DENIED"
 
 
 class NotFound(QueryServiceError):

@@ -1,4 +1,4 @@
-"""The HTTP port: the service in the Connect protocol, pages, health, metrics.
+"""The HTTP port: the services in the Connect protocol, pages, health, metrics.
 
 Only requests that name this server as their host are answered: a page of another site whose name was bound
 to this address (DNS rebinding) has the same address, but another host.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
@@ -16,10 +16,12 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from runstream_query import login
-from runstream_query.connect import QueryConnectApplication
+from runstream_query.access import Access
+from runstream_query.connect import ServiceApplication
 from runstream_query.errors import NotFound, QueryServiceError, Unauthenticated
 from runstream_query.pages import Page, Pages
-from runstream_query.service import QueryServicer, translated
+from runstream_query.service import QueryServicer
+from runstream_query.services import Service, translated
 
 _log = logging.getLogger("runstream.query")
 
@@ -28,7 +30,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_STATUS: Final = {"INVALID_ARGUMENT": 400, "UNAUTHENTICATED": 401, "NOT_FOUND": 404, "UNAVAILABLE": 503}
+_STATUS: Final = {
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "UNAVAILABLE": 503,
+}
 _NOT_ME: Final = "This server does not go by that name. Its settings say by which it may be asked for.\n"
 _POLICY: Final = (
     b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
@@ -65,18 +73,24 @@ class Request:
         return self.headers.get("authorization") or login.bearer(self.headers.get("cookie"), self.host)
 
 
-def build_app(servicer: QueryServicer) -> App:
-    """The ASGI application of the HTTP port."""
-    return HttpPort(servicer)
+def build_app(servicer: QueryServicer, services: Sequence[Service], access: Access) -> App:
+    """The ASGI application of the HTTP port.
+
+    :param servicer: answers the pages.
+    :param services: what is spoken in the Connect protocol.
+    """
+    return HttpPort(servicer, services, access)
 
 
 class HttpPort:
     """Sends each request where it belongs."""
 
-    def __init__(self, servicer: QueryServicer) -> None:
-        """`servicer` answers."""
+    def __init__(self, servicer: QueryServicer, services: Sequence[Service], access: Access) -> None:
+        """See `build_app`."""
         self._servicer = servicer
-        self._connect = QueryConnectApplication(servicer)
+        self._access = access
+        applications = [ServiceApplication(service, access) for service in services]
+        self._services = {application.path: application for application in applications}
         self._pages = Pages(servicer)
         public = urlsplit(servicer.settings.public_url)
         self._public = (public.hostname or "").lower()
@@ -92,8 +106,9 @@ class HttpPort:
         if not self.is_me(host):
             await _respond(send, _plain(421, _NOT_ME))
             return
-        if scope["path"].startswith(self._connect.path + "/"):
-            await self._connect(cast(Any, scope), cast(Any, receive), cast(Any, send))
+        service = self._services.get(scope["path"].rpartition("/")[0])
+        if service is not None:
+            await service(cast(Any, scope), cast(Any, receive), cast(Any, send))
             return
         raw = scope.get("raw_path") or scope["path"].encode()
         request = Request(
@@ -137,7 +152,7 @@ class HttpPort:
                 return Page(200, generate_latest(), CONTENT_TYPE_LATEST)
             if request.path == "/style.css":
                 return self._pages.style()
-            self._servicer.authenticate(request.authorization)
+            self._access.sign_in(request.authorization)
             page = await translated(self._pages.page(request.segments, request.query))
             if page is None:
                 raise NotFound("There is nothing at this address.")
@@ -168,7 +183,7 @@ class HttpPort:
         token = given.get("token", "").strip()
         if not token:
             return self._pages.login(200, after, wrong=False)
-        if not self._servicer.knows(token):
+        if not self._access.knows(token):
             return self._pages.login(403, after, wrong=True)
         cookie = login.set_cookie(token, request.host, secure=request.secure)
         headers = (

@@ -1,70 +1,93 @@
-"""The service in gRPC."""
+"""Services in gRPC."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
 
-from runstream.v1 import query_service_pb2
+from runstream_query.access import Access
 from runstream_query.errors import QueryServiceError
-from runstream_query.service import METHODS, QueryServicer, translated, translated_stream
+from runstream_query.services import Call, Service
 from runstream_query.telemetry import observe
 
+_DETAILS: Final = "grpc-status-details-bin"
 
-def add_query_service(server: grpc.aio.Server, servicer: QueryServicer) -> None:
-    """Mounts the service on a `grpc.aio.Server`."""
 
-    async def abort(context: Any, error: QueryServiceError) -> None:
-        await context.abort(grpc.StatusCode[error.code], str(error))
+def add_services(server: grpc.aio.Server, services: Sequence[Service], access: Access) -> None:
+    """Mounts services on a `grpc.aio.Server`."""
+    for service in services:
+        handlers = {call.name: _handler(call, access) for call in service.calls()}
+        name = service.descriptor.full_name
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
-    def authorization(context: Any) -> str | None:
-        metadata: Iterable[tuple[str, str]] = context.invocation_metadata() or ()
-        return next((value for key, value in metadata if key == "authorization"), None)
 
-    def unary(name: str, method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def call(request: Any, context: Any) -> Any:
-            with observe(name, "grpc"):
-                try:
-                    servicer.authenticate(authorization(context))
-                    return await translated(method(request))
-                except QueryServiceError as error:
-                    await abort(context, error)
+def _handler(call: Call, access: Access) -> Any:
+    if call.streams:
+        return grpc.unary_stream_rpc_method_handler(
+            _streaming(call, access), call.request.FromString, serialize
+        )
+    return grpc.unary_unary_rpc_method_handler(_unary(call, access), call.request.FromString, serialize)
 
-        return call
 
-    def streaming(
-        name: str,
-        method: Callable[[Any], AsyncGenerator[Any, None]],
-    ) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
-        async def call(request: Any, context: Any) -> AsyncGenerator[Any, None]:
-            with observe(name, "grpc"):
-                try:
-                    servicer.authenticate(authorization(context))
-                    async for response in translated_stream(method(request)):
-                        yield response
-                except QueryServiceError as error:
-                    await abort(context, error)
+def _unary(call: Call, access: Access) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def answer(request: Any, context: Any) -> Any:
+        with observe(call.name, "grpc"):
+            try:
+                return await call.answer(access, _authorization(context), request)
+            except QueryServiceError as error:
+                await _abort(context, error)
 
-        return call
+    return answer
 
-    service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
-    handlers = {}
-    for method in service.methods:
-        function = getattr(servicer, METHODS[method.name])
-        request = getattr(query_service_pb2, method.input_type.name)
-        if method.server_streaming:
-            handler = grpc.unary_stream_rpc_method_handler(
-                streaming(method.name, function), request.FromString, serialize
-            )
-        else:
-            handler = grpc.unary_unary_rpc_method_handler(
-                unary(method.name, function), request.FromString, serialize
-            )
-        handlers[method.name] = handler
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+def _streaming(call: Call, access: Access) -> Callable[[Any, Any], AsyncGenerator[Any, None]]:
+    async def answer(request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        with observe(call.name, "grpc"):
+            try:
+                async for response in call.stream(access, _authorization(context), request):
+                    yield response
+            except QueryServiceError as error:
+                await _abort(context, error)
+
+    return answer
+
+
+def _authorization(context: Any) -> str | None:
+    metadata: Iterable[tuple[str, str]] = context.invocation_metadata() or ()
+    return next((value for key, value in metadata if key == "authorization"), None)
+
+
+async def _abort(context: Any, error: QueryServiceError) -> None:
+    code = grpc.StatusCode[error.code]
+    trailing = ((_DETAILS, _status(code.value[0], error)),) if error.details else ()
+    await context.abort(code, str(error), trailing)
+
+
+def _status(code: int, error: QueryServiceError) -> bytes:
+    """The bytes of a `google.rpc.Status`: code 1, message 2, details 3."""
+    parts = [b"\x08", _varint(code), _field(0x12, str(error).encode())]
+    for detail in error.details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        parts.append(_field(0x1A, packed.SerializeToString()))
+    return b"".join(parts)
+
+
+def _field(tag: int, data: bytes) -> bytes:
+    return bytes([tag]) + _varint(len(data)) + data
+
+
+def _varint(number: int) -> bytes:
+    data = bytearray()
+    while number > 0x7F:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
 
 
 def serialize(message: Any) -> bytes:

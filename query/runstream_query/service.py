@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Final
 
 from runstream.internal.v1 import twin_pb2
 from runstream.v1 import point_pb2, query_service_pb2, run_pb2
 from runstream_query import links, tokens
 from runstream_query.barrier import Barrier, Ends, Epochs, RunEnds, run_ends
-from runstream_query.errors import InvalidArgument, Unauthenticated, from_store
+from runstream_query.errors import InvalidArgument
 from runstream_query.experiments import list_experiments
 from runstream_query.metrics import MetricReader
 from runstream_query.reduce import Reducer
 from runstream_query.runs import RunReader
 from runstream_query.selection import Selection, checked_run, checked_selection
 from runstream_query.series import list_series
+from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
-from runstream_store.credentials import Authenticator, Principal
-from runstream_store.errors import StoreError
 from runstream_store.hot import HotState
 from runstream_store.tables import Tables
 
-METHODS: Final[Mapping[str, str]] = {
-    "GetMetrics": "get_metrics",
-    "GetMetricsPage": "get_metrics_page",
-    "ListSeries": "list_series",
-    "GetRun": "get_run",
-    "ListExperiments": "list_experiments",
-    "SearchRuns": "search_runs",
-    "GetPortalLink": "get_portal_link",
-}
-"""Methods of `QueryServicer` by the names in the contract."""
-
+_SHARED: Final = frozenset(
+    ("GetMetrics", "GetMetricsPage", "ListSeries", "GetRun", "WatchRun", "PollRun", "GetPortalLink")
+)
 _PAGE: Final = 10_000
 _MAX_PAGE: Final = 1_000_000
 
 
 class QueryServicer:
-    """Answers requests. Raises `QueryServiceError`; engine errors are turned into it by `translated`."""
+    """Answers requests."""
 
     def __init__(
         self,
         tables: Tables,
         hot: HotState,
-        auth: Authenticator,
         settings: QuerySettings | None = None,
         *,
         epochs: Epochs | None = None,
@@ -58,28 +48,9 @@ class QueryServicer:
         """
         self._tables = tables
         self._hot = hot
-        self._auth = auth
         self.settings = settings or QuerySettings()
         self._barrier = Barrier(hot, epochs, self.settings.barrier_timeout_ms, ends)
         self._runs = RunReader(tables, hot, self._barrier, self.settings)
-
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Who sent this `authorization` header.
-
-        :raises Unauthenticated: nobody known.
-        """
-        principal = self._auth.authenticate(authorization)
-        if principal is None:
-            raise Unauthenticated(
-                "no token: send 'authorization: Bearer <token>'; `runstream token` prints this machine's"
-                if authorization is None
-                else "the token is not known to this server"
-            )
-        return principal
-
-    def knows(self, token: str) -> bool:
-        """Whether a token is anybody's."""
-        return self._auth.who(token) is not None
 
     async def check(self) -> None:
         """Raises unless reads can be answered."""
@@ -239,20 +210,14 @@ class QueryServicer:
         return await self._runs.ended(workspace, runs) if runs else []
 
 
-async def translated(call: Awaitable[Any]) -> Any:
-    """The result of a call; errors of the engines become errors of this service."""
-    try:
-        return await call
-    except StoreError as error:
-        raise from_store(error) from error
-
-
-async def translated_stream(stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-    """The same for a stream."""
-    try:
-        async for message in stream:
-            yield message
-    except StoreError as error:
-        raise from_store(error) from error
-    finally:
-        await stream.aclose()
+def query_service(servicer: QueryServicer) -> Service:
+    """The service, to be mounted."""
+    return Service(
+        query_service_pb2.DESCRIPTOR.services_by_name["QueryService"],
+        servicer,
+        shared=_SHARED,
+        twins={
+            twin_pb2.GetMetricsResponse: query_service_pb2.GetMetricsResponse,
+            twin_pb2.GetMetricsPageResponse: query_service_pb2.GetMetricsPageResponse,
+        },
+    )

@@ -22,9 +22,10 @@ from runstream_ingest.service import IngestServicer, IngestSettings, add_ingest_
 from runstream_ingest.writers.loop import WriterLoop
 from runstream_ingest.writers.points import PointsSink
 from runstream_ingest.writers.runs import RunsSink
+from runstream_query.access import Access
 from runstream_query.http import build_app
-from runstream_query.rpc import add_query_service
-from runstream_query.service import QueryServicer
+from runstream_query.rpc import add_services
+from runstream_query.service import QueryServicer, query_service
 from runstream_query.settings import QuerySettings
 from runstream_server.config import ServerConfig
 from runstream_server.drain import log_ends, wait_applied
@@ -125,22 +126,23 @@ class OneProcess:
         query = QueryServicer(
             tables,
             hot,
-            identity.authenticator,
             settings,
             epochs=log.epoch,
             ends=partial(log_ends, log),
         )
+        access = Access(identity.authenticator)
+        services = (query_service(query),)
         server = new_server(self._activity)
         health = add_health(server)
         add_ingest_service(server, ingest)
-        add_query_service(server, query)
+        add_services(server, services, access)
         add_reflection(server, _SERVICES)
         address = authority(self._config.host, self._grpc_port)
         try:
             server.add_insecure_port(address)
         except RuntimeError:  # taken since it was looked at
             raise AddressTaken(f"something else took {address} just now. Start again.") from None
-        self._web = WebServer(build_app(query), self._http)
+        self._web = WebServer(build_app(query, services, access), self._http)
         await self._web.start()
         self._parts.push_async_callback(self._web.stop, _GRACE_S)
         await server.start()

@@ -32,7 +32,7 @@ from runstream.errors import (
 )
 from runstream.v1 import point_pb2, query_service_pb2, query_service_pb2_grpc
 from runstream_query.http import build_app
-from runstream_query.rpc import add_query_service
+from runstream_query.rpc import add_services
 from runstream_query.settings import QuerySettings
 from runstream_server.web import WebServer
 from tests.reads import DECLARE, T0, TOKEN, Reads, Row, W, check, opened, same, scalars
@@ -92,7 +92,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     settings = QuerySettings(public_url="https://runs.example/", hosts=("extra.example",), chunk_elements=100)
     async with opened(tmp_path_factory.mktemp("query"), settings) as reads:
         bound = socket.create_server(("127.0.0.1", 0))
-        web = WebServer(build_app(reads.servicer), bound)
+        web = WebServer(build_app(reads.servicer, reads.services, reads.access), bound)
         await web.start()
         try:
             yield Site(reads, bound.getsockname()[1])
@@ -480,7 +480,7 @@ async def test_grpc_says_the_same(site: Site) -> None:
     run = site.reads.run()
     await site.reads.log(scalars(MIXED, run=run))
     server = grpc.aio.server()
-    add_query_service(server, site.reads.servicer)
+    add_services(server, site.reads.services, site.reads.access)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -15,9 +15,8 @@ from runstream.v1 import query_service_pb2 as messages
 from runstream_query.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from runstream_query.service import QueryServicer
 from runstream_query.settings import QuerySettings
-from runstream_store.credentials import Authenticator
 from runstream_store.position import Position
-from tests.reads import T0, TOKEN, Reads, Row, W, opened, scalars, to_table
+from tests.reads import T0, Reads, Row, W, opened, scalars, to_table
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -446,7 +445,7 @@ async def test_a_read_sees_the_runs_that_are_in_the_log_by_now(reads: Reads) -> 
     async def ends(topic: str) -> list[Position]:
         return [Position(topic, 0, 7777, EPOCH)]
 
-    servicer = QueryServicer(reads.tables, reads.hot, Authenticator(TOKEN), ends=ends)
+    servicer = QueryServicer(reads.tables, reads.hot, ends=ends)
     run = reads.run()
 
     async def arrive() -> None:

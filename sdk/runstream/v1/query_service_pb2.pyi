@@ -47,6 +47,66 @@ BUCKET_AXIS_ROW: BucketAxis.ValueType  # 2
 """The row number in reading order, from 0: the metric has points without a step."""
 global___BucketAxis = BucketAxis
 
+class _ArchiveView:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ArchiveViewEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ArchiveView.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ARCHIVE_VIEW_UNSPECIFIED: _ArchiveView.ValueType  # 0
+    """Those that are not archived."""
+    ARCHIVE_VIEW_ALL: _ArchiveView.ValueType  # 1
+    """All."""
+    ARCHIVE_VIEW_ARCHIVED: _ArchiveView.ValueType  # 2
+    """Only archived ones."""
+
+class ArchiveView(_ArchiveView, metaclass=_ArchiveViewEnumTypeWrapper):
+    """Whether archived ones are meant."""
+
+ARCHIVE_VIEW_UNSPECIFIED: ArchiveView.ValueType  # 0
+"""Those that are not archived."""
+ARCHIVE_VIEW_ALL: ArchiveView.ValueType  # 1
+"""All."""
+ARCHIVE_VIEW_ARCHIVED: ArchiveView.ValueType  # 2
+"""Only archived ones."""
+global___ArchiveView = ArchiveView
+
+class _CompletionKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CompletionKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CompletionKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    COMPLETION_KIND_UNSPECIFIED: _CompletionKind.ValueType  # 0
+    """Not set; never sent."""
+    COMPLETION_KIND_FIELD: _CompletionKind.ValueType  # 1
+    """A field or its beginning, such as `metrics.`."""
+    COMPLETION_KIND_NAME: _CompletionKind.ValueType  # 2
+    """A name of a metric, param, tag."""
+    COMPLETION_KIND_OPERATOR: _CompletionKind.ValueType  # 3
+    """An operator."""
+    COMPLETION_KIND_VALUE: _CompletionKind.ValueType  # 4
+    """A value that runs have."""
+    COMPLETION_KIND_KEYWORD: _CompletionKind.ValueType  # 5
+    """`and`, `or`, `not`."""
+
+class CompletionKind(_CompletionKind, metaclass=_CompletionKindEnumTypeWrapper):
+    """What a completion is."""
+
+COMPLETION_KIND_UNSPECIFIED: CompletionKind.ValueType  # 0
+"""Not set; never sent."""
+COMPLETION_KIND_FIELD: CompletionKind.ValueType  # 1
+"""A field or its beginning, such as `metrics.`."""
+COMPLETION_KIND_NAME: CompletionKind.ValueType  # 2
+"""A name of a metric, param, tag."""
+COMPLETION_KIND_OPERATOR: CompletionKind.ValueType  # 3
+"""An operator."""
+COMPLETION_KIND_VALUE: CompletionKind.ValueType  # 4
+"""A value that runs have."""
+COMPLETION_KIND_KEYWORD: CompletionKind.ValueType  # 5
+"""`and`, `or`, `not`."""
+global___CompletionKind = CompletionKind
+
 @typing.final
 class ReadBarrier(google.protobuf.message.Message):
     """What a read waits for before it answers."""
@@ -724,6 +784,11 @@ class Run(google.protobuf.message.Message):
     ATTRIBUTES_FIELD_NUMBER: builtins.int
     WRITERS_FIELD_NUMBER: builtins.int
     REJECTIONS_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    ARCHIVED_FIELD_NUMBER: builtins.int
+    FIRST_STARTED_NS_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
+    SPARKLINES_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """Experiment; empty until its start is known."""
     number: builtins.int
@@ -748,6 +813,12 @@ class Run(google.protobuf.message.Message):
     """Parent run id; empty when there is none."""
     run_type: builtins.str
     """Type; empty for interactive runs."""
+    description: builtins.str
+    """Description; empty when it has none."""
+    archived: builtins.bool
+    """True when it was archived: hidden from searches that do not ask for it."""
+    first_started_ns: builtins.int
+    """Start of the first attempt, Unix nanoseconds; 0 when not known."""
     @property
     def ref(self) -> runstream.v1.point_pb2.RunRef:
         """Workspace and id."""
@@ -763,6 +834,14 @@ class Run(google.protobuf.message.Message):
     @property
     def rejections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Rejection]:
         """What was refused; only in GetRun."""
+
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MetricSummary]:
+        """Metrics that a search asked for, by metric and column; only in SearchRuns."""
+
+    @property
+    def sparklines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Sparkline]:
+        """Sparklines that a search asked for, in the order asked for, without those that the run has no numbers of; only in SearchRuns."""
 
     def __init__(
         self,
@@ -783,11 +862,91 @@ class Run(google.protobuf.message.Message):
         attributes: collections.abc.Iterable[global___Attribute] | None = ...,
         writers: collections.abc.Iterable[global___WriterInfo] | None = ...,
         rejections: collections.abc.Iterable[global___Rejection] | None = ...,
+        description: builtins.str = ...,
+        archived: builtins.bool = ...,
+        first_started_ns: builtins.int = ...,
+        metrics: collections.abc.Iterable[global___MetricSummary] | None = ...,
+        sparklines: collections.abc.Iterable[global___Sparkline] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["ref", b"ref"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "attributes", b"attributes", "display_name", b"display_name", "ended_time_ns", b"ended_time_ns", "error_code", b"error_code", "error_message", b"error_message", "experiment", b"experiment", "number", b"number", "parent", b"parent", "ref", b"ref", "rejections", b"rejections", "run_type", b"run_type", "settling", b"settling", "started_time_ns", b"started_time_ns", "status", b"status", "writers", b"writers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["archived", b"archived", "attempts", b"attempts", "attributes", b"attributes", "description", b"description", "display_name", b"display_name", "ended_time_ns", b"ended_time_ns", "error_code", b"error_code", "error_message", b"error_message", "experiment", b"experiment", "first_started_ns", b"first_started_ns", "metrics", b"metrics", "number", b"number", "parent", b"parent", "ref", b"ref", "rejections", b"rejections", "run_type", b"run_type", "settling", b"settling", "sparklines", b"sparklines", "started_time_ns", b"started_time_ns", "status", b"status", "writers", b"writers"]) -> None: ...
 
 global___Run = Run
+
+@typing.final
+class MetricSummary(google.protobuf.message.Message):
+    """A series of a run in a few figures. Elements that a newer attempt hides do not count."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: builtins.int
+    COLUMN_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    MIN_FIELD_NUMBER: builtins.int
+    MAX_FIELD_NUMBER: builtins.int
+    FIRST_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    metric: builtins.str
+    """The metric."""
+    column: builtins.str
+    """Column of a table; empty for scalars and lists."""
+    last: builtins.float
+    """Value of the last element in reading order that is a number; may be NaN or infinite. Absent when there is none."""
+    min: builtins.float
+    """Smallest number without NaN; -Infinity is one. Absent when there is none."""
+    max: builtins.float
+    """Largest number without NaN; +Infinity is one. Absent when there is none."""
+    first: builtins.float
+    """Value of the first element in reading order that is a number."""
+    count: builtins.int
+    """Number of elements, of any type."""
+    def __init__(
+        self,
+        *,
+        metric: builtins.str = ...,
+        column: builtins.str = ...,
+        last: builtins.float | None = ...,
+        min: builtins.float | None = ...,
+        max: builtins.float | None = ...,
+        first: builtins.float | None = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_first", b"_first", "_last", b"_last", "_max", b"_max", "_min", b"_min", "first", b"first", "last", b"last", "max", b"max", "min", b"min"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_first", b"_first", "_last", b"_last", "_max", b"_max", "_min", b"_min", "column", b"column", "count", b"count", "first", b"first", "last", b"last", "max", b"max", "metric", b"metric", "min", b"min"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_first", b"_first"]) -> typing.Literal["first"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_last", b"_last"]) -> typing.Literal["last"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max", b"_max"]) -> typing.Literal["max"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min", b"_min"]) -> typing.Literal["min"] | None: ...
+
+global___MetricSummary = MetricSummary
+
+@typing.final
+class Sparkline(google.protobuf.message.Message):
+    """A small line of a metric."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    metric: builtins.str
+    """The metric; its column is the empty one."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Last value of each of at most 64 parts of equal width over its x axis that have one, in order; may be NaN or infinite."""
+
+    def __init__(
+        self,
+        *,
+        metric: builtins.str = ...,
+        values: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["metric", b"metric", "values", b"values"]) -> None: ...
+
+global___Sparkline = Sparkline
 
 @typing.final
 class GetRunRequest(google.protobuf.message.Message):
@@ -846,20 +1005,39 @@ class ListExperimentsRequest(google.protobuf.message.Message):
     WORKSPACE_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    ARCHIVE_FIELD_NUMBER: builtins.int
+    ACTIVITY_PARTS_FIELD_NUMBER: builtins.int
+    ACTIVITY_SPAN_S_FIELD_NUMBER: builtins.int
+    BARRIER_FIELD_NUMBER: builtins.int
     workspace: builtins.str
     """Workspace; empty means all."""
     page_size: builtins.int
     """Experiments a page: 0 means 1,000; at most 10,000."""
     page_token: builtins.str
     """Empty for the first page, else next_page_token of the page before with the same request."""
+    archive: global___ArchiveView.ValueType
+    """Which experiments."""
+    activity_parts: builtins.int
+    """Number of parts of `Experiment.activity`: 0 to 400; 0 leaves it out."""
+    activity_span_s: builtins.int
+    """Time that `Experiment.activity` reaches back, seconds; 0 means 30 days. At most ten years."""
+    @property
+    def barrier(self) -> global___ReadBarrier:
+        """What to wait for."""
+
     def __init__(
         self,
         *,
         workspace: builtins.str = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        archive: global___ArchiveView.ValueType = ...,
+        activity_parts: builtins.int = ...,
+        activity_span_s: builtins.int = ...,
+        barrier: global___ReadBarrier | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "workspace", b"workspace"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["barrier", b"barrier"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["activity_parts", b"activity_parts", "activity_span_s", b"activity_span_s", "archive", b"archive", "barrier", b"barrier", "page_size", b"page_size", "page_token", b"page_token", "workspace", b"workspace"]) -> None: ...
 
 global___ListExperimentsRequest = ListExperimentsRequest
 
@@ -873,6 +1051,13 @@ class Experiment(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     RUNS_FIELD_NUMBER: builtins.int
     LAST_ACTIVITY_NS_FIELD_NUMBER: builtins.int
+    RUNNING_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    ARCHIVED_RUNS_FIELD_NUMBER: builtins.int
+    ARCHIVED_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
+    ACTIVITY_FIELD_NUMBER: builtins.int
+    ACTIVITY_END_NS_FIELD_NUMBER: builtins.int
     workspace: builtins.str
     """Workspace."""
     name: builtins.str
@@ -881,6 +1066,24 @@ class Experiment(google.protobuf.message.Message):
     """Number of runs."""
     last_activity_ns: builtins.int
     """Last start or end of a run, Unix nanoseconds."""
+    running: builtins.int
+    """Number of runs that are running or do not respond."""
+    failed: builtins.int
+    """Number of runs that failed."""
+    archived_runs: builtins.int
+    """Number of runs that are archived; they are in `runs`, too."""
+    archived: builtins.bool
+    """True when the experiment is archived."""
+    activity_end_ns: builtins.int
+    """End of `activity`, Unix nanoseconds."""
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Attribute]:
+        """Its tags, and its description as a system attribute."""
+
+    @property
+    def activity(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Number of runs that started in each of `activity_parts` parts of equal length, the last of which ends at `activity_end_ns`."""
+
     def __init__(
         self,
         *,
@@ -888,8 +1091,15 @@ class Experiment(google.protobuf.message.Message):
         name: builtins.str = ...,
         runs: builtins.int = ...,
         last_activity_ns: builtins.int = ...,
+        running: builtins.int = ...,
+        failed: builtins.int = ...,
+        archived_runs: builtins.int = ...,
+        archived: builtins.bool = ...,
+        attributes: collections.abc.Iterable[global___Attribute] | None = ...,
+        activity: collections.abc.Iterable[builtins.int] | None = ...,
+        activity_end_ns: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["last_activity_ns", b"last_activity_ns", "name", b"name", "runs", b"runs", "workspace", b"workspace"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["activity", b"activity", "activity_end_ns", b"activity_end_ns", "archived", b"archived", "archived_runs", b"archived_runs", "attributes", b"attributes", "failed", b"failed", "last_activity_ns", b"last_activity_ns", "name", b"name", "running", b"running", "runs", b"runs", "workspace", b"workspace"]) -> None: ...
 
 global___Experiment = Experiment
 
@@ -918,6 +1128,58 @@ class ListExperimentsResponse(google.protobuf.message.Message):
 global___ListExperimentsResponse = ListExperimentsResponse
 
 @typing.final
+class FamilySelection(google.protobuf.message.Message):
+    """Which runs by their place in a family."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOP_LEVEL_FIELD_NUMBER: builtins.int
+    CHILDREN_OF_FIELD_NUMBER: builtins.int
+    DESCENDANTS_OF_FIELD_NUMBER: builtins.int
+    top_level: builtins.bool
+    """True: runs without a parent."""
+    children_of: builtins.str
+    """Children of the run with this id."""
+    descendants_of: builtins.str
+    """Children of the run with this id, their children, and so on."""
+    def __init__(
+        self,
+        *,
+        top_level: builtins.bool = ...,
+        children_of: builtins.str = ...,
+        descendants_of: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["children_of", b"children_of", "descendants_of", b"descendants_of", "family", b"family", "top_level", b"top_level"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["children_of", b"children_of", "descendants_of", b"descendants_of", "family", b"family", "top_level", b"top_level"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["family", b"family"]) -> typing.Literal["top_level", "children_of", "descendants_of"] | None: ...
+
+global___FamilySelection = FamilySelection
+
+@typing.final
+class RunOrder(google.protobuf.message.Message):
+    """What to sort by."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    DESCENDING_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """A field of the filter language, for example `metrics.loss.min`, `params.lr`, `started`, `name`. Runs without it come last.
+    Texts that are numbers are sorted as numbers, before other texts.
+    """
+    descending: builtins.bool
+    """From the greatest to the smallest."""
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        descending: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["descending", b"descending", "field", b"field"]) -> None: ...
+
+global___RunOrder = RunOrder
+
+@typing.final
 class SearchRunsRequest(google.protobuf.message.Message):
     """Request of SearchRuns."""
 
@@ -929,12 +1191,26 @@ class SearchRunsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     BARRIER_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    ORDER_BY_FIELD_NUMBER: builtins.int
+    FAMILY_FIELD_NUMBER: builtins.int
+    ARCHIVE_FIELD_NUMBER: builtins.int
+    COLUMNS_FIELD_NUMBER: builtins.int
+    SPARKLINES_FIELD_NUMBER: builtins.int
     workspace: builtins.str
     """Workspace; empty means all."""
     page_size: builtins.int
     """Runs a page: 0 means 100; at most 10,000."""
     page_token: builtins.str
-    """Empty for the first page, else next_page_token of the page before with the same request."""
+    """Empty for the first page, else next_page_token of the page before with the same request. A page goes on after the last run of the
+    page before, whatever runs have come or gone meanwhile: no run is given twice unless its place in the order changed.
+    """
+    filter: builtins.str
+    """Condition in the filter language (docs/search.md); empty means all. At most 10,000 characters. Errors are INVALID_ARGUMENT with
+    a FilterError as detail.
+    """
+    archive: global___ArchiveView.ValueType
+    """Whether archived runs are meant."""
     @property
     def experiments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Experiments; empty means all."""
@@ -947,6 +1223,24 @@ class SearchRunsRequest(google.protobuf.message.Message):
     def barrier(self) -> global___ReadBarrier:
         """What to wait for."""
 
+    @property
+    def order_by(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunOrder]:
+        """Order, the most important first; at most 8. Runs that are equal in it, and all without any, come newest start first."""
+
+    @property
+    def family(self) -> global___FamilySelection:
+        """Which runs by family; absent means all."""
+
+    @property
+    def columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What of each run is wanted beside its own fields: `metrics.NAME`, `params.NAME`, `tags.NAME`, `properties.NAME`, `system.NAME`, or
+        `*` for all names of a kind, as in `params.*`. Empty means `tags.*` and `system.*`. At most 1,000.
+        """
+
+    @property
+    def sparklines(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Metrics of which a sparkline is wanted; at most 10, and then at most 1,000 runs a page."""
+
     def __init__(
         self,
         *,
@@ -956,9 +1250,15 @@ class SearchRunsRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         barrier: global___ReadBarrier | None = ...,
+        filter: builtins.str = ...,
+        order_by: collections.abc.Iterable[global___RunOrder] | None = ...,
+        family: global___FamilySelection | None = ...,
+        archive: global___ArchiveView.ValueType = ...,
+        columns: collections.abc.Iterable[builtins.str] | None = ...,
+        sparklines: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["barrier", b"barrier"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["barrier", b"barrier", "experiments", b"experiments", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "workspace", b"workspace"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["barrier", b"barrier", "family", b"family"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["archive", b"archive", "barrier", b"barrier", "columns", b"columns", "experiments", b"experiments", "family", b"family", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "sparklines", b"sparklines", "statuses", b"statuses", "workspace", b"workspace"]) -> None: ...
 
 global___SearchRunsRequest = SearchRunsRequest
 
@@ -977,7 +1277,7 @@ class SearchRunsResponse(google.protobuf.message.Message):
     """Number of runs that match, over all pages."""
     @property
     def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Run]:
-        """Runs, newest start first."""
+        """Runs, in the order asked for."""
 
     def __init__(
         self,
@@ -989,6 +1289,319 @@ class SearchRunsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "runs", b"runs", "total", b"total"]) -> None: ...
 
 global___SearchRunsResponse = SearchRunsResponse
+
+@typing.final
+class FilterError(google.protobuf.message.Message):
+    """What is wrong with a filter, an order or a column: a detail of the error INVALID_ARGUMENT."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    LENGTH_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    EXPECTED_FIELD_NUMBER: builtins.int
+    subject: builtins.str
+    """What it is in: `filter`, `order_by[0]`, `columns[0]`."""
+    position: builtins.int
+    """Where it begins: characters (Unicode code points) before it."""
+    length: builtins.int
+    """Characters that are wrong; 0 when something is missing there."""
+    message: builtins.str
+    """What is wrong, in one sentence."""
+    @property
+    def expected(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What might stand there; at most 20."""
+
+    def __init__(
+        self,
+        *,
+        subject: builtins.str = ...,
+        position: builtins.int = ...,
+        length: builtins.int = ...,
+        message: builtins.str = ...,
+        expected: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expected", b"expected", "length", b"length", "message", b"message", "position", b"position", "subject", b"subject"]) -> None: ...
+
+global___FilterError = FilterError
+
+@typing.final
+class CompleteFilterRequest(google.protobuf.message.Message):
+    """Request of CompleteFilter."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: builtins.int
+    EXPERIMENTS_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    workspace: builtins.str
+    """Workspace; empty means all."""
+    filter: builtins.str
+    """The filter, as far as it is typed."""
+    cursor: builtins.int
+    """Place of the cursor: characters (Unicode code points) before it."""
+    limit: builtins.int
+    """Most completions: 0 means 20; at most 200."""
+    @property
+    def experiments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Experiments; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        workspace: builtins.str = ...,
+        experiments: collections.abc.Iterable[builtins.str] | None = ...,
+        filter: builtins.str = ...,
+        cursor: builtins.int = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "experiments", b"experiments", "filter", b"filter", "limit", b"limit", "workspace", b"workspace"]) -> None: ...
+
+global___CompleteFilterRequest = CompleteFilterRequest
+
+@typing.final
+class Completion(google.protobuf.message.Message):
+    """One completion."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    RUNS_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    """What to put in place of the characters from `start` to `end`."""
+    kind: global___CompletionKind.ValueType
+    """What it is."""
+    runs: builtins.int
+    """Number of runs that have it; 0 when that means nothing."""
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        kind: global___CompletionKind.ValueType = ...,
+        runs: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "runs", b"runs", "text", b"text"]) -> None: ...
+
+global___Completion = Completion
+
+@typing.final
+class CompleteFilterResponse(google.protobuf.message.Message):
+    """Response of CompleteFilter."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMPLETIONS_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    start: builtins.int
+    """First character that a completion replaces."""
+    end: builtins.int
+    """One more than the last character that it replaces."""
+    @property
+    def completions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Completion]:
+        """Completions, the most likely first."""
+
+    @property
+    def error(self) -> global___FilterError:
+        """What is wrong with the whole filter as it is; absent when nothing is."""
+
+    def __init__(
+        self,
+        *,
+        completions: collections.abc.Iterable[global___Completion] | None = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+        error: global___FilterError | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["completions", b"completions", "end", b"end", "error", b"error", "start", b"start"]) -> None: ...
+
+global___CompleteFilterResponse = CompleteFilterResponse
+
+@typing.final
+class WatchRunRequest(google.protobuf.message.Message):
+    """Request of WatchRun."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
+    INTERVAL_MS_FIELD_NUMBER: builtins.int
+    cursor: builtins.str
+    """Cursor of the last message that was taken in; empty for all."""
+    interval_ms: builtins.int
+    """Least time between two messages, milliseconds: 0 means 500; at most 60,000."""
+    @property
+    def run(self) -> runstream.v1.point_pb2.RunRef:
+        """The run."""
+
+    def __init__(
+        self,
+        *,
+        run: runstream.v1.point_pb2.RunRef | None = ...,
+        cursor: builtins.str = ...,
+        interval_ms: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "interval_ms", b"interval_ms", "run", b"run"]) -> None: ...
+
+global___WatchRunRequest = WatchRunRequest
+
+@typing.final
+class RunChange(google.protobuf.message.Message):
+    """What of a run has changed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    SERIES_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
+    ENDED_FIELD_NUMBER: builtins.int
+    cursor: builtins.str
+    """Stands for what is known with this message."""
+    ended: builtins.bool
+    """True when the run is over and all that it logged is there: nothing more is expected."""
+    @property
+    def run(self) -> global___Run:
+        """The run without writers and rejections; absent when nothing of it has changed."""
+
+    @property
+    def series(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SeriesChange]:
+        """Series that have changed, with their figures of now."""
+
+    @property
+    def as_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[runstream.v1.run_pb2.LogPosition]:
+        """Positions up to which the tables held the log when this was read."""
+
+    def __init__(
+        self,
+        *,
+        run: global___Run | None = ...,
+        series: collections.abc.Iterable[global___SeriesChange] | None = ...,
+        as_of: collections.abc.Iterable[runstream.v1.run_pb2.LogPosition] | None = ...,
+        cursor: builtins.str = ...,
+        ended: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "cursor", b"cursor", "ended", b"ended", "run", b"run", "series", b"series"]) -> None: ...
+
+global___RunChange = RunChange
+
+@typing.final
+class SeriesChange(google.protobuf.message.Message):
+    """A series that has changed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: builtins.int
+    COLUMN_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    LAST_STEP_FIELD_NUMBER: builtins.int
+    metric: builtins.str
+    """Metric."""
+    column: builtins.str
+    """Column of a table; empty for scalars and lists."""
+    count: builtins.int
+    """Number of elements; repeats that are not merged yet may be counted."""
+    last: builtins.float
+    """Value of the last element in reading order when it is a number."""
+    last_step: builtins.int
+    """Greatest step; absent when no element has one."""
+    def __init__(
+        self,
+        *,
+        metric: builtins.str = ...,
+        column: builtins.str = ...,
+        count: builtins.int = ...,
+        last: builtins.float | None = ...,
+        last_step: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_last", b"_last", "_last_step", b"_last_step", "last", b"last", "last_step", b"last_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_last", b"_last", "_last_step", b"_last_step", "column", b"column", "count", b"count", "last", b"last", "last_step", b"last_step", "metric", b"metric"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_last", b"_last"]) -> typing.Literal["last"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_last_step", b"_last_step"]) -> typing.Literal["last_step"] | None: ...
+
+global___SeriesChange = SeriesChange
+
+@typing.final
+class WatchRunResponse(google.protobuf.message.Message):
+    """Response of WatchRun."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    @property
+    def change(self) -> global___RunChange:
+        """What has changed."""
+
+    def __init__(
+        self,
+        *,
+        change: global___RunChange | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change"]) -> None: ...
+
+global___WatchRunResponse = WatchRunResponse
+
+@typing.final
+class PollRunRequest(google.protobuf.message.Message):
+    """Request of PollRun."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
+    WAIT_MS_FIELD_NUMBER: builtins.int
+    cursor: builtins.str
+    """Cursor of the last answer; empty for all."""
+    wait_ms: builtins.int
+    """How long to wait for a change, milliseconds; at most 60,000. With 0 it answers at once."""
+    @property
+    def run(self) -> runstream.v1.point_pb2.RunRef:
+        """The run."""
+
+    def __init__(
+        self,
+        *,
+        run: runstream.v1.point_pb2.RunRef | None = ...,
+        cursor: builtins.str = ...,
+        wait_ms: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "run", b"run", "wait_ms", b"wait_ms"]) -> None: ...
+
+global___PollRunRequest = PollRunRequest
+
+@typing.final
+class PollRunResponse(google.protobuf.message.Message):
+    """Response of PollRun."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    @property
+    def change(self) -> global___RunChange:
+        """What has changed; with the same cursor and nothing else when nothing has."""
+
+    def __init__(
+        self,
+        *,
+        change: global___RunChange | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change"]) -> None: ...
+
+global___PollRunResponse = PollRunResponse
 
 @typing.final
 class GetPortalLinkRequest(google.protobuf.message.Message):

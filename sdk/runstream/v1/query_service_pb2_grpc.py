@@ -45,6 +45,21 @@ class QueryServiceStub(object):
                 request_serializer=runstream_dot_v1_dot_query__service__pb2.SearchRunsRequest.SerializeToString,
                 response_deserializer=runstream_dot_v1_dot_query__service__pb2.SearchRunsResponse.FromString,
                 )
+        self.CompleteFilter = channel.unary_unary(
+                '/runstream.v1.QueryService/CompleteFilter',
+                request_serializer=runstream_dot_v1_dot_query__service__pb2.CompleteFilterRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_query__service__pb2.CompleteFilterResponse.FromString,
+                )
+        self.WatchRun = channel.unary_stream(
+                '/runstream.v1.QueryService/WatchRun',
+                request_serializer=runstream_dot_v1_dot_query__service__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_query__service__pb2.WatchRunResponse.FromString,
+                )
+        self.PollRun = channel.unary_unary(
+                '/runstream.v1.QueryService/PollRun',
+                request_serializer=runstream_dot_v1_dot_query__service__pb2.PollRunRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_query__service__pb2.PollRunResponse.FromString,
+                )
         self.GetPortalLink = channel.unary_unary(
                 '/runstream.v1.QueryService/GetPortalLink',
                 request_serializer=runstream_dot_v1_dot_query__service__pb2.GetPortalLinkRequest.SerializeToString,
@@ -93,7 +108,29 @@ class QueryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchRuns(self, request, context):
-        """Runs, newest start first.
+        """Runs that match, in the order asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteFilter(self, request, context):
+        """What may stand at a place of a filter: names and values that there are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRun(self, request, context):
+        """Follows a run: what changed, as it changes, until the run is over and settled. The first message tells all, or, with the
+        cursor of an earlier message, what changed since that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PollRun(self, request, context):
+        """The same for clients that can't read streams: answers when something has changed, or after a while without a change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +175,21 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.SearchRuns,
                     request_deserializer=runstream_dot_v1_dot_query__service__pb2.SearchRunsRequest.FromString,
                     response_serializer=runstream_dot_v1_dot_query__service__pb2.SearchRunsResponse.SerializeToString,
+            ),
+            'CompleteFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteFilter,
+                    request_deserializer=runstream_dot_v1_dot_query__service__pb2.CompleteFilterRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_query__service__pb2.CompleteFilterResponse.SerializeToString,
+            ),
+            'WatchRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRun,
+                    request_deserializer=runstream_dot_v1_dot_query__service__pb2.WatchRunRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_query__service__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'PollRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PollRun,
+                    request_deserializer=runstream_dot_v1_dot_query__service__pb2.PollRunRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_query__service__pb2.PollRunResponse.SerializeToString,
             ),
             'GetPortalLink': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPortalLink,
@@ -254,6 +306,57 @@ class QueryService(object):
         return grpc.experimental.unary_unary(request, target, '/runstream.v1.QueryService/SearchRuns',
             runstream_dot_v1_dot_query__service__pb2.SearchRunsRequest.SerializeToString,
             runstream_dot_v1_dot_query__service__pb2.SearchRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CompleteFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runstream.v1.QueryService/CompleteFilter',
+            runstream_dot_v1_dot_query__service__pb2.CompleteFilterRequest.SerializeToString,
+            runstream_dot_v1_dot_query__service__pb2.CompleteFilterResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/runstream.v1.QueryService/WatchRun',
+            runstream_dot_v1_dot_query__service__pb2.WatchRunRequest.SerializeToString,
+            runstream_dot_v1_dot_query__service__pb2.WatchRunResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def PollRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runstream.v1.QueryService/PollRun',
+            runstream_dot_v1_dot_query__service__pb2.PollRunRequest.SerializeToString,
+            runstream_dot_v1_dot_query__service__pb2.PollRunResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -59,7 +59,27 @@ class QueryServiceStub:
         runstream.v1.query_service_pb2.SearchRunsRequest,
         runstream.v1.query_service_pb2.SearchRunsResponse,
     ]
-    """Runs, newest start first."""
+    """Runs that match, in the order asked for."""
+
+    CompleteFilter: grpc.UnaryUnaryMultiCallable[
+        runstream.v1.query_service_pb2.CompleteFilterRequest,
+        runstream.v1.query_service_pb2.CompleteFilterResponse,
+    ]
+    """What may stand at a place of a filter: names and values that there are."""
+
+    WatchRun: grpc.UnaryStreamMultiCallable[
+        runstream.v1.query_service_pb2.WatchRunRequest,
+        runstream.v1.query_service_pb2.WatchRunResponse,
+    ]
+    """Follows a run: what changed, as it changes, until the run is over and settled. The first message tells all, or, with the
+    cursor of an earlier message, what changed since that.
+    """
+
+    PollRun: grpc.UnaryUnaryMultiCallable[
+        runstream.v1.query_service_pb2.PollRunRequest,
+        runstream.v1.query_service_pb2.PollRunResponse,
+    ]
+    """The same for clients that can't read streams: answers when something has changed, or after a while without a change."""
 
     GetPortalLink: grpc.UnaryUnaryMultiCallable[
         runstream.v1.query_service_pb2.GetPortalLinkRequest,
@@ -106,7 +126,27 @@ class QueryServiceAsyncStub:
         runstream.v1.query_service_pb2.SearchRunsRequest,
         runstream.v1.query_service_pb2.SearchRunsResponse,
     ]
-    """Runs, newest start first."""
+    """Runs that match, in the order asked for."""
+
+    CompleteFilter: grpc.aio.UnaryUnaryMultiCallable[
+        runstream.v1.query_service_pb2.CompleteFilterRequest,
+        runstream.v1.query_service_pb2.CompleteFilterResponse,
+    ]
+    """What may stand at a place of a filter: names and values that there are."""
+
+    WatchRun: grpc.aio.UnaryStreamMultiCallable[
+        runstream.v1.query_service_pb2.WatchRunRequest,
+        runstream.v1.query_service_pb2.WatchRunResponse,
+    ]
+    """Follows a run: what changed, as it changes, until the run is over and settled. The first message tells all, or, with the
+    cursor of an earlier message, what changed since that.
+    """
+
+    PollRun: grpc.aio.UnaryUnaryMultiCallable[
+        runstream.v1.query_service_pb2.PollRunRequest,
+        runstream.v1.query_service_pb2.PollRunResponse,
+    ]
+    """The same for clients that can't read streams: answers when something has changed, or after a while without a change."""
 
     GetPortalLink: grpc.aio.UnaryUnaryMultiCallable[
         runstream.v1.query_service_pb2.GetPortalLinkRequest,
@@ -165,7 +205,33 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         request: runstream.v1.query_service_pb2.SearchRunsRequest,
         context: _ServicerContext,
     ) -> typing.Union[runstream.v1.query_service_pb2.SearchRunsResponse, collections.abc.Awaitable[runstream.v1.query_service_pb2.SearchRunsResponse]]:
-        """Runs, newest start first."""
+        """Runs that match, in the order asked for."""
+
+    @abc.abstractmethod
+    def CompleteFilter(
+        self,
+        request: runstream.v1.query_service_pb2.CompleteFilterRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runstream.v1.query_service_pb2.CompleteFilterResponse, collections.abc.Awaitable[runstream.v1.query_service_pb2.CompleteFilterResponse]]:
+        """What may stand at a place of a filter: names and values that there are."""
+
+    @abc.abstractmethod
+    def WatchRun(
+        self,
+        request: runstream.v1.query_service_pb2.WatchRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[runstream.v1.query_service_pb2.WatchRunResponse], collections.abc.AsyncIterator[runstream.v1.query_service_pb2.WatchRunResponse]]:
+        """Follows a run: what changed, as it changes, until the run is over and settled. The first message tells all, or, with the
+        cursor of an earlier message, what changed since that.
+        """
+
+    @abc.abstractmethod
+    def PollRun(
+        self,
+        request: runstream.v1.query_service_pb2.PollRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runstream.v1.query_service_pb2.PollRunResponse, collections.abc.Awaitable[runstream.v1.query_service_pb2.PollRunResponse]]:
+        """The same for clients that can't read streams: answers when something has changed, or after a while without a change."""
 
     @abc.abstractmethod
     def GetPortalLink(

@@ -445,6 +445,26 @@ class WriterDrained(google.protobuf.message.Message):
 global___WriterDrained = WriterDrained
 
 @typing.final
+class CancelRequested(google.protobuf.message.Message):
+    """Somebody else than the starting process asked for the run's end. It concerns the attempts that had started by then: while one lives its
+    status is CANCEL_REQUESTED, and once it has ended without having completed or failed by a call, CANCELED.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, for people; may be empty. At most 1,000 characters."""
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason"]) -> None: ...
+
+global___CancelRequested = CancelRequested
+
+@typing.final
 class RunEvent(google.protobuf.message.Message):
     """One thing that happened to a run. Identity: (run, kind of event, writer, seq). Sending it again changes nothing."""
 
@@ -460,6 +480,7 @@ class RunEvent(google.protobuf.message.Message):
     WRITER_ENDED_FIELD_NUMBER: builtins.int
     WRITER_DRAINED_FIELD_NUMBER: builtins.int
     MODEL_REGISTERED_FIELD_NUMBER: builtins.int
+    CANCEL_REQUESTED_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Sequence number in the writer's spool; for WriterStarted, WriterEnded and WriterDrained the index of the run's definition in the writer."""
     time_ns: builtins.int
@@ -496,6 +517,10 @@ class RunEvent(google.protobuf.message.Message):
     def model_registered(self) -> runstream.v1.model_pb2.ModelRegistered:
         """See ModelRegistered."""
 
+    @property
+    def cancel_requested(self) -> global___CancelRequested:
+        """See CancelRequested."""
+
     def __init__(
         self,
         *,
@@ -509,10 +534,11 @@ class RunEvent(google.protobuf.message.Message):
         writer_ended: global___WriterEnded | None = ...,
         writer_drained: global___WriterDrained | None = ...,
         model_registered: runstream.v1.model_pb2.ModelRegistered | None = ...,
+        cancel_requested: global___CancelRequested | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "event", b"event", "model_registered", b"model_registered", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "event", b"event", "model_registered", b"model_registered", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "seq", b"seq", "time_ns", b"time_ns", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["run_started", "run_ended", "attribute_set", "writer_started", "writer_ended", "writer_drained", "model_registered"] | None: ...
+    def HasField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "cancel_requested", b"cancel_requested", "event", b"event", "model_registered", b"model_registered", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attribute_set", b"attribute_set", "cancel_requested", b"cancel_requested", "event", b"event", "model_registered", b"model_registered", "run", b"run", "run_ended", b"run_ended", "run_started", b"run_started", "seq", b"seq", "time_ns", b"time_ns", "writer_drained", b"writer_drained", "writer_ended", b"writer_ended", "writer_started", b"writer_started"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["run_started", "run_ended", "attribute_set", "writer_started", "writer_ended", "writer_drained", "model_registered", "cancel_requested"] | None: ...
 
 global___RunEvent = RunEvent
 

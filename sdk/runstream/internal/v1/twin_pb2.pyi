@@ -217,6 +217,7 @@ class LogRecord(google.protobuf.message.Message):
     ARTIFACT_FIELD_NUMBER: builtins.int
     COMPRESSED_POINTS_FIELD_NUMBER: builtins.int
     DEAD_LETTER_FIELD_NUMBER: builtins.int
+    WORKSPACE_EVENTS_FIELD_NUMBER: builtins.int
     COMPRESSION_FIELD_NUMBER: builtins.int
     CRC32_FIELD_NUMBER: builtins.int
     format: builtins.int
@@ -233,6 +234,8 @@ class LogRecord(google.protobuf.message.Message):
     """runstream.v1.ArtifactManifest."""
     compressed_points: builtins.bytes
     """As in the public message."""
+    workspace_events: builtins.bytes
+    """runstream.v1.WorkspaceEventBatch."""
     compression: runstream.v1.event_pb2.Compression.ValueType
     """As in the public message."""
     crc32: builtins.int
@@ -252,15 +255,16 @@ class LogRecord(google.protobuf.message.Message):
         artifact: builtins.bytes = ...,
         compressed_points: builtins.bytes = ...,
         dead_letter: runstream.v1.event_pb2.DeadLetter | None = ...,
+        workspace_events: builtins.bytes = ...,
         compression: runstream.v1.event_pb2.Compression.ValueType = ...,
         crc32: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "dead_letter", b"dead_letter", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "dead_letter", b"dead_letter", "format", b"format", "payload", b"payload", "points", b"points", "principal", b"principal", "received_time_ns", b"received_time_ns", "run_events", b"run_events"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "dead_letter", b"dead_letter", "payload", b"payload", "points", b"points", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "dead_letter", b"dead_letter", "format", b"format", "payload", b"payload", "points", b"points", "principal", b"principal", "received_time_ns", b"received_time_ns", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_crc32", b"_crc32"]) -> typing.Literal["crc32"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "dead_letter"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "dead_letter", "workspace_events"] | None: ...
 
 global___LogRecord = LogRecord
 
