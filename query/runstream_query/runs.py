@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,13 +73,14 @@ SELECT count() AS number FROM (
 """
 
 _REJECTIONS: Final = """
-SELECT reason, sum(elements) AS elements, count() AS records FROM (
-    SELECT writer, first_seq, seq_end, any(reason) AS reason, max(elements) AS elements
+SELECT code, reason, sum(elements) AS elements, count() AS records FROM (
+    SELECT writer, first_seq, seq_end, any((code, reason)) AS why, why.1 AS code, why.2 AS reason,
+        max(elements) AS elements
     FROM dead_letters FINAL
     WHERE workspace = {workspace:String} AND run = {run:String}
     GROUP BY writer, first_seq, seq_end, topic, if(seq_end > 0, (0, ''), (offset, toString(epoch)))
 )
-GROUP BY reason ORDER BY elements DESC, reason
+GROUP BY code, reason
 """
 
 _WORKSPACES: Final = """
@@ -141,9 +143,31 @@ class RunReader:
             state["number"] = (await self.query(_NUMBER, params))[0]["number"]
         (message,) = await self._messages(states, tuple(run_pb2.AttributeKind.values())[1:])
         message.writers.extend(await self._writers(scope))
-        for row in await self.query(_REJECTIONS, scope.params):
-            message.rejections.add(reason=row["reason"], elements=row["elements"], records=row["records"])
+        message.rejections.extend(await self._rejections(scope, message.writers))
         return message
+
+    async def _rejections(
+        self, scope: Clause, writers: Iterable[query_service_pb2.WriterInfo]
+    ) -> list[query_service_pb2.Rejection]:
+        """What ingest refused, as the senders say, and what the writers could not store."""
+        found: Counter[tuple[int, str]] = Counter()
+        records: Counter[tuple[int, str]] = Counter()
+        for row in await self.query(_REJECTIONS, scope.params):
+            found[row["code"], row["reason"]] += row["elements"]
+            records[row["code"], row["reason"]] += row["records"]
+        for writer in writers:
+            for refusal in writer.drained.refusals:
+                found[refusal.code, refusal.reason] += refusal.elements
+                records[refusal.code, refusal.reason] += refusal.records
+        return [
+            query_service_pb2.Rejection(
+                code=code,  # type: ignore[arg-type]
+                reason=reason,
+                elements=found[code, reason],
+                records=count,
+            )
+            for (code, reason), count in sorted(records.items(), key=lambda item: (-found[item[0]], item))
+        ]
 
     async def workspaces_of(self, run: str) -> list[str]:
         """The workspaces that have a run with this id."""

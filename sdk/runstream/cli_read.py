@@ -229,7 +229,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
     workspace = _workspace(arguments) or "local"
     with connected(arguments.server) as client:
         _wait_for_local()
-        client.get_run(workspace, arguments.id)  # says so when there is none
+        _tell_rejections(client.get_run(workspace, arguments.id))  # an error when there is none
         if not arguments.json and not arguments.csv:
             return _summary(client, workspace, arguments)
         found = client.get_metrics(
@@ -245,6 +245,19 @@ def _metrics(arguments: argparse.Namespace) -> int:
         writer.writeheader()
         writer.writerows(_elements(found))
     return 0
+
+
+def _tell_rejections(run: Run) -> None:
+    from runstream.v1.error_pb2 import ErrorCode
+
+    for rejection in run.rejections:
+        elements = f"{rejection.elements:,} elements in " if rejection.elements else ""
+        code = ErrorCode.Name(rejection.code).removeprefix("ERROR_CODE_")
+        print(
+            f"runstream: not stored: {elements}{rejection.records:,} records: "
+            f"{_printable(rejection.reason)} ({code})",
+            file=sys.stderr,
+        )
 
 
 def _summary(client: Client, workspace: str, arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from runstream.v1 import point_pb2, run_pb2
+from runstream.v1 import error_pb2, point_pb2, run_pb2
 from runstream.v1 import query_service_pb2 as messages
 from runstream_query.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from runstream_query.service import QueryServicer
@@ -192,6 +192,7 @@ async def test_an_end_read_from_a_copy_does_not_count_while_the_lease_lives(
 
 async def test_a_run_is_told_whole(reads: Reads) -> None:
     run = reads.run()
+    refusal = run_pb2.Refusal(code=error_pb2.ERROR_CODE_TOO_LARGE, reason="long", elements=1, records=1)
     await reads.events(
         run,
         W[1],
@@ -209,7 +210,7 @@ async def test_a_run_is_told_whole(reads: Reads) -> None:
         ("attribute_set", {"seq": 7, "kind": 1, "key": "gone", "removed": True, "time_ns": T0 - 6}),
         said(20, FAILED, 8, error_message="boom", error_code="UserError"),
         ended(21, EXCEPTION, error_message="later", exit_code=1),
-        drained(9, None, logged=3, rejected=1),
+        drained(9, None, logged=3, rejected=1, refusals=[refusal]),
     )
     await reads.tables.insert(
         "dead_letters", _dead(run, [("bad", 2, 0), ("bad", 2, 0), ("bad", 3, 5), ("worse", 1, 9)])
@@ -228,7 +229,11 @@ async def test_a_run_is_told_whole(reads: Reads) -> None:
         1,
         3,
     )
-    assert {(r.reason, r.elements, r.records) for r in found.rejections} == {("bad", 5, 2), ("worse", 1, 1)}
+    assert [(r.code, r.reason, r.elements, r.records) for r in found.rejections] == [
+        (2, "bad", 5, 2),
+        (2, "worse", 1, 1),
+        (3, "long", 1, 1),
+    ]
     assert found.settling  # it used ten sequence numbers, and nine are drained
 
 

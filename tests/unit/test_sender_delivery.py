@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runstream.sender import refusals
 from runstream.v1 import run_pb2
 from tests import spools
 from tests.publish import IngestServer, refusal
@@ -218,6 +219,9 @@ def test_what_is_refused_for_good_is_cut_down_to_the_one_series(sending: Sending
     drained = {event.run.run: event.writer_drained for event in sending.log.of_kind("writer_drained")}
     assert (drained["other"].logged, drained["other"].rejected) == (500, 100)
     assert (drained["run"].logged, drained["run"].rejected) == (500, 0)
+    (told,) = drained["other"].refusals
+    assert (told.code, told.reason, told.elements) == (2, "m7 is wrong", 100)
+    assert not drained["run"].refusals
     (kept,) = (sending.root / "home" / "refused").iterdir()
     assert "m7 is wrong" in kept.read_text()
 
@@ -234,6 +238,53 @@ def test_a_refused_event_leaves_the_others(sending: Sending) -> None:
     sending.server.service.refuse = refuse  # type: ignore[assignment]
     sending.drain()
     assert [event.attribute_set.key for event in sending.log.of_kind("attribute_set")] == ["good"]
+    (drained,) = sending.log.of_kind("writer_drained")
+    assert (drained.writer_drained.logged, drained.writer_drained.rejected) == (0, 0)
+    (told,) = drained.writer_drained.refusals
+    assert (told.code, told.reason, told.elements, told.records) == (2, "no", 0, 1)
+
+
+def test_why_something_was_refused_is_told_while_the_run_goes_on(sending: Sending) -> None:
+    made = writer(sending)
+    made.series(1, "bad")
+    sending.server.service.refuse = lambda record: (  # type: ignore[assignment]
+        refusal(3, reason="too large") if any(one.metric == "bad" for one in record.points.series) else None
+    )
+
+    def told() -> list[tuple[int, str, int]]:
+        return [
+            (one.code, one.reason, one.elements)
+            for event in sending.log.of_kind("writer_drained")
+            for one in event.writer_drained.refusals
+        ]
+
+    made.live()
+    try:
+        made.scalar(0, 0.0)
+        made.scalar(1, 1.0, series=1)
+        sending.until(lambda: told() == [(3, "too large", 1)])
+        assert not sending.log.of_kind("writer_ended")
+        sending.restart()  # what was counted is remembered
+        made.scalar(2, 2.0, series=1)
+        made.scalar(3, 3.0)
+        sending.until(lambda: told() == [(3, "too large", 2)])
+    finally:
+        made.die()
+    sending.drain()
+    assert told() == [(3, "too large", 2)]
+    (drained,) = sending.log.of_kind("writer_drained")
+    assert (drained.writer_drained.logged, drained.writer_drained.rejected) == (4, 2)
+
+
+def test_reasons_beyond_the_first_are_counted_together() -> None:
+    found: refusals.Refusals = {}
+    for i in range(30):
+        refusals.note(found, refusals.Reason(2, f"value {i} is wrong"), refusals.Count(i, 1))
+    again = refusals.load(json.loads(json.dumps(refusals.dump(found))))
+    told = refusals.messages(again)
+    assert len(told) == 11
+    assert [one.elements for one in told] == [*range(9, -1, -1), sum(range(10, 30))]
+    assert sum(one.records for one in told) == 30
 
 
 def test_what_is_refused_for_now_is_sent_again(sending: Sending) -> None:

@@ -12,15 +12,19 @@ from runstream.sender.batch import Batch, build, limit_texts, without_undefined
 from runstream.sender.definitions import Definitions
 from runstream.sender.elements import Call, Elements, join, of_block, of_scalars, of_texts
 from runstream.sender.progress import Piece, add
+from runstream.sender.refusals import Reason
 from runstream.sender.rows import of_small_blocks
 from runstream.spool import layout
 from runstream.spool.reader import SpoolReader, Taken
 from runstream.spool.records import Record
-from runstream.v1 import run_pb2
+from runstream.v1 import error_pb2, run_pb2
 
 _SLOT_COST = 32  # bytes on the wire of one element, roughly
 _CALLS_AT_ONCE = 256
 _SMALL_BLOCK_BYTES = 8 << 10
+_TOO_LONG = Reason(
+    error_pb2.ERROR_CODE_TOO_LARGE, f"a text has more than {layout.MOST_TEXT_BYTES} bytes: log it in parts"
+)
 
 
 class Made(NamedTuple):
@@ -28,7 +32,7 @@ class Made(NamedTuple):
 
     data: bytes
     points: bool  # else run events
-    logged: dict[int, int]  # elements by run
+    logged: dict[int, int]  # elements by run; 0 for events
 
 
 @dataclass(slots=True)
@@ -156,7 +160,7 @@ class Cutter:
     def _all(self, cut: Cut, taken: Taken, gathered: "_Gathered") -> Iterator[Made]:
         for run, of_run in gathered.events.items():
             if run not in gathered.ended:
-                yield Made(events.batch(self._definitions.writer, of_run), False, {})
+                yield Made(events.batch(self._definitions.writer, of_run), False, {run: 0})
         groups: list[Elements] = []
         if gathered.texts:
             groups.append(of_texts(gathered.rows, gathered.texts, taken))
@@ -168,7 +172,7 @@ class Cutter:
         yield from self._points(cut, taken, groups)
         for run in gathered.ended:
             if run in gathered.events:
-                yield Made(events.batch(self._definitions.writer, gathered.events[run]), False, {})
+                yield Made(events.batch(self._definitions.writer, gathered.events[run]), False, {run: 0})
 
     def _points(self, cut: Cut, taken: Taken, groups: list[Elements]) -> Iterator[Made]:
         scalars = of_scalars(taken)
@@ -195,9 +199,10 @@ class Cutter:
             return
         kept, refused = limit_texts(defined, layout.MOST_TEXT_BYTES)
         if refused:
-            cut.problems.append(f"a text has more than {layout.MOST_TEXT_BYTES} bytes")
+            cut.problems.append(_TOO_LONG.text)
             add(cut.piece.logged, refused)
-            add(cut.piece.rejected, refused)
+            for run, count in refused.items():
+                cut.piece.refuse(run, _TOO_LONG, count)
         if kept is not None:
             made: Batch = build(kept, self._definitions)
             add(cut.piece.logged, made.logged)

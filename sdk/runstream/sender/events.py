@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from runstream.sender import refusals
 from runstream.sender.definitions import RunDefinition
 from runstream.sender.header import Header
 from runstream.sender.state import RunState, WriterState
@@ -156,6 +157,7 @@ def writer_drained(
             rejected=delivered.rejected,
             dropped=state.dropped.get(run.index, 0),
             lost=delivered.lost,
+            refusals=refusals.messages(delivered.refusals),
         ),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from runstream.sender import events
+from runstream.sender import events, refusals
 from runstream.sender.definitions import RunDefinition
 from runstream.sender.header import Header
 from runstream.sender.state import RunState, WriterState
@@ -16,7 +16,10 @@ class _Reported:
 
     started: bool = False
     ended: tuple[int, bool] | None = None  # (seq_end, observed)
-    drained: tuple[int, int, int, int] | None = None  # (seq_end, logged, rejected, lost)
+    drained: tuple[int, int, int, int, int] | None = (
+        None  # (seq_end, logged, rejected, lost, refused records)
+    )
+    refused: int = 0  # records that were told of while the writer lived
     acked: set[str] = field(default_factory=set)
 
 
@@ -122,10 +125,11 @@ class Lifecycle:
         elif delivered.ended is not None:
             reach = delivered.ended + 1
         else:
-            return [], False
+            return self._refused(run, reported, idle)
         if state.acked_seq < reach:
             return [], True
-        counts = (delivered.logged, delivered.rejected, delivered.lost)
+        refused = refusals.records(delivered.refusals)
+        counts = (delivered.logged, delivered.rejected, delivered.lost, refused)
         said = reported.drained
         if said is None and delivered.drained is not None and delivered.drained >= reach:
             said = reported.drained = (delivered.drained, *counts)  # in an earlier life of the sender
@@ -135,4 +139,19 @@ class Lifecycle:
             if not idle:
                 return [], True
         reported.drained = (state.acked_seq, *counts)
+        return [events.writer_drained(run, state, delivered, max(state.time_ns, 1))], False
+
+    def _refused(
+        self, run: RunDefinition, reported: _Reported, idle: bool
+    ) -> tuple[list[run_pb2.RunEvent], bool]:
+        """While the run goes on: the same event when something was refused. Of many refusals it is told
+        when they have doubled, and in the end."""
+        state = self._state
+        delivered = state.runs.get(run.index) or RunState()
+        refused = refusals.records(delivered.refusals)
+        if refused <= reported.refused:
+            return [], False
+        if not idle and refused < 2 * reported.refused:
+            return [], True
+        reported.refused = refused
         return [events.writer_drained(run, state, delivered, max(state.time_ns, 1))], False

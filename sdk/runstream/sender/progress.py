@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from runstream.sender import refusals
+from runstream.sender.refusals import Count, Reason, Refusals
 from runstream.sender.state import WriterState
 from runstream.spool.reader import Hole
 
@@ -20,6 +22,13 @@ class Piece:
     logged: dict[int, int] = field(default_factory=dict)
     rejected: dict[int, int] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
+    refusals: dict[int, Refusals] = field(default_factory=dict)
+
+    def refuse(self, run: int, reason: Reason, elements: int) -> None:
+        """Count a record of a run that was refused for good."""
+        if elements:
+            self.rejected[run] = self.rejected.get(run, 0) + elements
+        refusals.note(self.refusals.setdefault(run, {}), reason, Count(elements, 1))
 
     @property
     def done(self) -> bool:
@@ -67,13 +76,16 @@ class Progress:
         return runs if moved else None
 
     def _count(self, piece: Piece, runs: set[int]) -> None:
-        runs.update(piece.logged, piece.lost)
+        runs.update(piece.logged, piece.lost, piece.refusals)
         for index, count in piece.logged.items():
             self._state.run(index).logged += count
         for index, count in piece.rejected.items():
             self._state.run(index).rejected += count
         for index, count in piece.lost.items():
             self._state.run(index).lost += count
+        for index, of_run in piece.refusals.items():
+            for reason, refused in of_run.items():
+                refusals.note(self._state.run(index).refusals, reason, refused)
 
     @property
     def idle(self) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runstream.sender import refusals
+from runstream.sender.refusals import Refusals
 from runstream.spool import layout
 from runstream.spool.reader import Hole
 
@@ -23,6 +25,7 @@ class RunState:
     lost: int = 0
     ended: int | None = None  # seq of RUN_ENDED
     drained: int | None = None  # last seq_end reported
+    refusals: Refusals = field(default_factory=dict)  # why `rejected`; also refused events
 
 
 @dataclass(slots=True)
@@ -92,6 +95,9 @@ class WriterState:
             "exit": self.exit,
             "death": self.death,
             "refused": self.refused,
+            "refusals": {
+                str(index): refusals.dump(run.refusals) for index, run in self.runs.items() if run.refusals
+            },
         }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -105,12 +111,15 @@ class WriterState:
             holes = [Hole(seq, seq + 1, time_ns) for seq, time_ns in content["holes"]]
             holes += [Hole(*hole) for hole in content.get("hole_ranges", ())]
             positions = [Position(**position) for position in content["positions"]]
+            runs = {int(index): RunState(**run) for index, run in content["runs"].items()}
+            for index, rows in content.get("refusals", {}).items():
+                runs[int(index)].refusals = refusals.load(rows)
             return cls(
                 server_id=content["server_id"] or "",
                 acked_seq=content["acked_seq"],
                 time_ns=content["time_ns"],
                 holes=holes,
-                runs={int(index): RunState(**run) for index, run in content["runs"].items()},
+                runs=runs,
                 positions={(p.topic, p.partition): p for p in positions},
                 dropped={int(index): count for index, count in content["dropped"].items()},
                 exit=content["exit"],

@@ -12,9 +12,10 @@ from runstream import home
 from runstream.home import Target
 from runstream.internal.v1 import twin_pb2
 from runstream.sender.connection import Connection, Ended, is_loopback
+from runstream.sender.refusals import Reason
 from runstream.sender.settings import SenderSettings
 from runstream.sender.tail import Outgoing, WriterTail
-from runstream.v1 import error_pb2, event_pb2, ingest_service_pb2
+from runstream.v1 import event_pb2, ingest_service_pb2
 
 log = logging.getLogger("runstream.sender")
 
@@ -206,8 +207,7 @@ class Publisher:
             if error is None:
                 record.tail.acknowledged(record)
             else:
-                code = error_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_")
-                record.tail.refused(record, f"{code}: {error.reason}", error.retryable, now)
+                record.tail.refused(record, Reason(error.code, error.reason), error.retryable, now)
 
     def _welcome(self, response: ingest_service_pb2.PublishResponse) -> None:
         """The first answer of a stream: the server is there, and says who it is."""

@@ -14,6 +14,7 @@ from runstream.sender.definitions import Definitions
 from runstream.sender.header import Header
 from runstream.sender.lifecycle import Lifecycle
 from runstream.sender.progress import Piece, Progress
+from runstream.sender.refusals import Reason
 from runstream.sender.state import WriterState
 from runstream.spool import layout
 from runstream.spool.reader import SpoolReader
@@ -281,7 +282,7 @@ class WriterTail:
             record.piece.waiting -= 1
             self._advance()
 
-    def refused(self, record: Outgoing, reason: str, retryable: bool, now: float) -> None:
+    def refused(self, record: Outgoing, reason: Reason, retryable: bool, now: float) -> None:
         """The server did not take the record."""
         if record.generation != self.generation:
             return
@@ -296,12 +297,13 @@ class WriterTail:
                 record.piece.waiting += len(parts) - 1
             self._outbox.extendleft(reversed(parts))
             return
-        log.error("%s: refused for good: %s", self.header.writer.hex(), reason)
-        if reason not in self.state.refused and len(self.state.refused) < 20:
-            self.state.refused.append(reason)
+        text = str(reason)
+        log.error("%s: refused for good: %s", self.header.writer.hex(), text)
+        if text not in self.state.refused and len(self.state.refused) < 20:
+            self.state.refused.append(text)
         if record.piece is not None:
             for index, count in record.logged.items():
-                record.piece.rejected[index] = record.piece.rejected.get(index, 0) + count
+                record.piece.refuse(index, reason, count)
         self.acknowledged(record)
 
     def _parts(self, record: Outgoing) -> list[Outgoing]:
@@ -315,14 +317,16 @@ class WriterTail:
         if record.said is not None:
             return []
         singles = events.single_events(record.data)
-        return [Outgoing(self, self.generation, data, False, record.piece) for data in singles]
+        return [Outgoing(self, self.generation, data, False, record.piece, record.logged) for data in singles]
 
     def _advance(self) -> None:
         runs = self.progress.advance()
         if runs is not None:
             self._dirty = True
             of_runs = self.state.runs
-            self.lifecycle.touch(i for i in runs if i in of_runs and of_runs[i].ended is not None)
+            self.lifecycle.touch(
+                i for i in runs if i in of_runs and (of_runs[i].ended is not None or of_runs[i].refusals)
+            )
 
     # ------------------------------------------------------------------------------- keeping
 

@@ -11,6 +11,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import runstream.v1.error_pb2
 import runstream.v1.point_pb2
 import runstream.v1.run_pb2
 import sys
@@ -738,27 +739,33 @@ global___WriterInfo = WriterInfo
 
 @typing.final
 class Rejection(google.protobuf.message.Message):
-    """Records of a run that were accepted into the log and could not be stored."""
+    """Records of a run that were refused: by ingest, as their senders report it (WriterDrained.refusals), or by the writers, after they were accepted
+    into the log.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REASON_FIELD_NUMBER: builtins.int
     ELEMENTS_FIELD_NUMBER: builtins.int
     RECORDS_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
     reason: builtins.str
-    """Why."""
+    """Why, for people."""
     elements: builtins.int
     """Number of elements."""
     records: builtins.int
     """Number of records."""
+    code: runstream.v1.error_pb2.ErrorCode.ValueType
+    """Why, for programs."""
     def __init__(
         self,
         *,
         reason: builtins.str = ...,
         elements: builtins.int = ...,
         records: builtins.int = ...,
+        code: runstream.v1.error_pb2.ErrorCode.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["elements", b"elements", "reason", b"reason", "records", b"records"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "elements", b"elements", "reason", b"reason", "records", b"records"]) -> None: ...
 
 global___Rejection = Rejection
 

@@ -9,6 +9,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import runstream.v1.error_pb2
 import runstream.v1.model_pb2
 import runstream.v1.point_pb2
 import sys
@@ -403,9 +404,39 @@ class WriterEnded(google.protobuf.message.Message):
 global___WriterEnded = WriterEnded
 
 @typing.final
+class Refusal(google.protobuf.message.Message):
+    """Records of one run that ingest refused for good, for one reason."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    ELEMENTS_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    code: runstream.v1.error_pb2.ErrorCode.ValueType
+    """Why, for programs."""
+    reason: builtins.str
+    """Why, for people: 1 to 1,000 characters."""
+    elements: builtins.int
+    """Elements in these records; 0 for events."""
+    records: builtins.int
+    """Records, from 1."""
+    def __init__(
+        self,
+        *,
+        code: runstream.v1.error_pb2.ErrorCode.ValueType = ...,
+        reason: builtins.str = ...,
+        elements: builtins.int = ...,
+        records: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "elements", b"elements", "reason", b"reason", "records", b"records"]) -> None: ...
+
+global___Refusal = Refusal
+
+@typing.final
 class WriterDrained(google.protobuf.message.Message):
     """What a writer logged for a run, so far, is in the event log. Sent when the run or the writer has ended and everything before is acknowledged;
-    again when more came. The greatest seq_end wins.
+    again when more came; and of a writer that lives when something of it was refused. The greatest seq_end wins.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -416,6 +447,7 @@ class WriterDrained(google.protobuf.message.Message):
     REJECTED_FIELD_NUMBER: builtins.int
     DROPPED_FIELD_NUMBER: builtins.int
     LOST_FIELD_NUMBER: builtins.int
+    REFUSALS_FIELD_NUMBER: builtins.int
     seq_end: builtins.int
     """All sequence numbers below this are acknowledged, refused or known to be empty."""
     logged: builtins.int
@@ -430,6 +462,12 @@ class WriterDrained(google.protobuf.message.Message):
     def positions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LogPosition]:
         """Log positions that hold them, one for each topic and partition. Positions of another epoch than the log's say nothing."""
 
+    @property
+    def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Refusal]:
+        """Why records were refused: at most 11 entries, the last for all reasons beyond the first 10. Elements add up to `rejected`; events are counted
+        here only. Empty when the sender does not know why.
+        """
+
     def __init__(
         self,
         *,
@@ -439,8 +477,9 @@ class WriterDrained(google.protobuf.message.Message):
         rejected: builtins.int = ...,
         dropped: builtins.int = ...,
         lost: builtins.int = ...,
+        refusals: collections.abc.Iterable[global___Refusal] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dropped", b"dropped", "logged", b"logged", "lost", b"lost", "positions", b"positions", "rejected", b"rejected", "seq_end", b"seq_end"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dropped", b"dropped", "logged", b"logged", "lost", b"lost", "positions", b"positions", "refusals", b"refusals", "rejected", b"rejected", "seq_end", b"seq_end"]) -> None: ...
 
 global___WriterDrained = WriterDrained
 
