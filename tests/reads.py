@@ -201,8 +201,8 @@ class Reads:
             )
             getattr(event, kind).SetInParent()
             for name, value in content.items():
-                if name == "positions":
-                    event.writer_drained.positions.extend(value)
+                if isinstance(value, list):
+                    getattr(event.writer_drained, name).extend(value)
                 else:
                     setattr(getattr(event, kind), name, value)
         for table, block in RunsSink().build([Events(t, batch)]):

@@ -73,12 +73,12 @@ SELECT count() AS number FROM (
 """
 
 _REJECTIONS: Final = """
-SELECT code, reason, sum(elements) AS elements, count() AS records FROM (
-    SELECT writer, first_seq, seq_end, any((code, reason)) AS why, why.1 AS code, why.2 AS reason,
-        max(elements) AS elements
-    FROM dead_letters FINAL
-    WHERE workspace = {workspace:String} AND run = {run:String}
-    GROUP BY writer, first_seq, seq_end, topic, if(seq_end > 0, (0, ''), (offset, toString(epoch)))
+SELECT why.1 AS code, why.2 AS reason, sum(elements) AS elements, count() AS records FROM (
+    SELECT d.writer, d.first_seq, d.seq_end, any((d.code, d.reason)) AS why, max(d.elements) AS elements
+    FROM dead_letters AS d FINAL
+    WHERE d.workspace = {workspace:String} AND d.run = {run:String}
+    GROUP BY d.writer, d.first_seq, d.seq_end, d.topic,
+        if(d.seq_end > 0, (0, ''), (d.offset, toString(d.epoch)))
 )
 GROUP BY code, reason
 """

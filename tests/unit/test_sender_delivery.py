@@ -247,7 +247,7 @@ def test_a_refused_event_leaves_the_others(sending: Sending) -> None:
 def test_why_something_was_refused_is_told_while_the_run_goes_on(sending: Sending) -> None:
     made = writer(sending)
     made.series(1, "bad")
-    sending.server.service.refuse = lambda record: (  # type: ignore[assignment]
+    sending.server.service.refuse = lambda record: (
         refusal(3, reason="too large") if any(one.metric == "bad" for one in record.points.series) else None
     )
 
