@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ class Sending:
             lambda: not self.sender._found and not list(self.spool.glob("*/*/writer.json")),
             "everything delivered",
         )
+        assert_proven(self.log)
 
     def close(self) -> None:
         self.sender._close()
@@ -90,8 +92,52 @@ def expected(*read: spools.Spool) -> dict[Identity, tuple[object, int | None]]:
     return found
 
 
+def digest(identities: Iterable[Identity]) -> int:
+    """As docs/formats.md says, element by element."""
+    total = 0
+    for one in identities:
+        x = ((one.seq + 1) * 0x9E3779B97F4A7C15 + one.idx * 0xC2B2AE3D27D4EB4F) % 2**64
+        y = (x ^ x >> 32) * 0xD6E8FEB86659FD93 % 2**64
+        name = f"{one.metric}\0{one.column}".encode()
+        factor = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") | 1
+        total += (y ^ y >> 29) * factor
+    return total % 2**64
+
+
+def assert_proven(log: Log) -> None:
+    """What each writer is said to have logged is what the server holds of it, by identity."""
+    of_run: dict[tuple[str, str], list[int]] = {}
+    for run, kind, writer, seq in log.events:
+        if not kind.startswith("writer_"):
+            of_run.setdefault((run, writer), []).append(seq)
+    for run, kind, writer, _ in log.events:
+        if kind != "writer_drained":
+            continue
+        said = log.events[run, kind, writer, _].writer_drained
+        held = [one for one in log.elements if (one.run, one.writer) == (run, writer)]
+        held = [one for one in held if said.first_seq <= one.seq < said.seq_end]
+        seqs = [seq for seq in of_run.get((run, writer), ()) if said.first_seq <= seq < said.seq_end]
+        assert said.HasField("logged_digest")
+        assert said.logged - said.rejected == sum(log.elements[one].kind < 7 for one in held)
+        assert (said.logged_digest - said.rejected_digest) % 2**64 == digest(held)
+        assert said.events - said.rejected_events == len(seqs)
+        events = digest_of_seqs(seqs)
+        assert (said.events_digest - said.rejected_events_digest) % 2**64 == events
+
+
+def digest_of_seqs(seqs: Iterable[int]) -> int:
+    """The digest of events."""
+    total = 0
+    for seq in seqs:
+        x = (seq + 1) * 0x9E3779B97F4A7C15 % 2**64
+        y = (x ^ x >> 32) * 0xD6E8FEB86659FD93 % 2**64
+        total += y ^ y >> 29
+    return total % 2**64
+
+
 def assert_holds(log: Log, wanted: dict[Identity, tuple[object, int | None]]) -> None:
-    """The server has exactly these elements, with these values."""
+    """The server has exactly these elements, with these values, and what was counted agrees with that."""
+    assert_proven(log)
     assert log.elements.keys() == wanted.keys()
     for identity, (value, step) in wanted.items():
         have = log.elements[identity]

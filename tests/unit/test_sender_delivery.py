@@ -427,3 +427,34 @@ def test_large_files_of_records_are_punched(sending: Sending, monkeypatch: pytes
         made.die()
     sending.drain()
     assert len(sending.log.elements) == 12 * 4096 + 2
+
+
+def test_a_state_of_an_older_sender_proves_nothing_and_counts_on(sending: Sending) -> None:
+    made = writer(sending)
+    made.live()
+    try:
+        made.scalar(0, 0.0)
+        sending.until(lambda: (made.path / "state.json").exists())
+        sending.until(lambda: json.loads((made.path / "state.json").read_bytes())["acked_seq"] == 1)
+        state = json.loads((made.path / "state.json").read_bytes())
+        sending.restart()
+        del state["digests"], state["first_seq"]
+        (made.path / "state.json").write_text(json.dumps(state))
+        made.scalar(1, 1.0)
+    finally:
+        made.die()
+    sending.until(lambda: sending.log.of_kind("writer_drained"))
+    (drained,) = sending.log.of_kind("writer_drained")
+    assert drained.writer_drained.logged == 2
+    assert not drained.writer_drained.HasField("logged_digest")
+
+
+def test_counts_of_a_copy_begin_where_its_spool_begins(sending: Sending) -> None:
+    made = writer(sending)
+    for seq in range(3000):
+        made.scalar(seq, float(seq))
+    (made.path / "00000000.slots").unlink()
+    sending.drain()
+    (drained,) = sending.log.of_kind("writer_drained")
+    said = drained.writer_drained
+    assert (said.first_seq, said.seq_end, said.logged) == (2048, 3000, 952)

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runstream.digest import U64, mix
 from runstream.internal.v1 import twin_pb2
 from runstream.sender.definitions import Definitions
 from runstream.sender.elements import DECLARATION, U32, Elements, has_no_step, keep
+from runstream.sender.tally import Tallies, Tally
 from runstream.spool import layout
+from runstream.v1 import point_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Batch:
     """A serialized PointBatch, and what the sender must know of it."""
 
     data: bytes
-    logged: dict[int, int]  # run index → elements, without declarations
+    logged: Tallies  # by run index
 
 
 def build(elements: Elements, definitions: Definitions) -> Batch:
@@ -56,23 +59,27 @@ def build(elements: Elements, definitions: Definitions) -> Batch:
             *definitions.dictionaries(run_indexes, series_indexes),
         )
     )
-    return Batch(data, _count(elements, run_indexes, run_column))
+    return Batch(data, _tallies(elements, run_indexes, run_column, definitions.factors))
 
 
 def _is_range(seq: npt.NDArray[np.int64]) -> bool:
     return bool((seq[1:] - seq[:-1] == 1).all())
 
 
-def _count(elements: Elements, run_indexes: list[int], run_column: U32 | None) -> dict[int, int]:
-    if elements.type is not None and int(elements.type.max()) >= DECLARATION:
-        counted = elements.type < DECLARATION
-        if run_column is None:
-            return {run_indexes[0]: int(counted.sum())}
-        run_column = run_column[counted]
-    elif run_column is None:
-        return {run_indexes[0]: len(elements)}
-    counts = np.bincount(run_column, minlength=len(run_indexes))
-    return dict(zip(run_indexes, counts.tolist(), strict=True))
+def _tallies(elements: Elements, run_indexes: list[int], run_column: U32 | None, factors: U64) -> Tallies:
+    parts = mix(elements.seq, elements.idx)
+    parts *= factors[elements.series]
+    counted = None if elements.type is None else elements.type < DECLARATION
+    if run_column is None:
+        count = len(elements) if counted is None else int(np.count_nonzero(counted))
+        return {run_indexes[0]: Tally(count, int(parts.sum()))}
+    counts = np.bincount(run_column if counted is None else run_column[counted], minlength=len(run_indexes))
+    order = np.argsort(run_column, kind="stable")
+    digests = np.add.reduceat(parts[order], np.searchsorted(run_column[order], np.arange(len(run_indexes))))
+    return {
+        index: Tally(count, digest)
+        for index, count, digest in zip(run_indexes, counts.tolist(), digests.tolist(), strict=True)
+    }
 
 
 def _compact(indexes: U32) -> tuple[list[int], U32 | None]:
@@ -141,7 +148,7 @@ def halves(data: bytes, indexes: dict[str, int]) -> list[Batch]:
     for index, reference in zip(places.tolist(), message.runs, strict=True):
         definitions.add_run_bytes(index, twin_pb2.PointBatch(runs=[reference]).SerializeToString())
     for index, one in enumerate(message.series):
-        definitions.add_series_bytes(index, twin_pb2.PointBatch(series=[one]).SerializeToString())
+        definitions.add_series(index, point_pb2.Series.FromString(one.SerializeToString()))
     return [build(keep(elements, wanted), definitions) for wanted in (lower, ~lower)]
 
 

@@ -14,6 +14,7 @@ from runstream.sender.elements import Call, Elements, join, of_block, of_scalars
 from runstream.sender.progress import Piece, add
 from runstream.sender.refusals import Reason
 from runstream.sender.rows import of_small_blocks
+from runstream.sender.tally import Tallies, Tally, gather
 from runstream.spool import layout
 from runstream.spool.reader import SpoolReader, Taken
 from runstream.spool.records import Record
@@ -32,7 +33,7 @@ class Made(NamedTuple):
 
     data: bytes
     points: bool  # else run events
-    logged: dict[int, int]  # elements by run; 0 for events
+    logged: Tallies  # by run
 
 
 @dataclass(slots=True)
@@ -160,7 +161,7 @@ class Cutter:
     def _all(self, cut: Cut, taken: Taken, gathered: "_Gathered") -> Iterator[Made]:
         for run, of_run in gathered.events.items():
             if run not in gathered.ended:
-                yield Made(events.batch(self._definitions.writer, of_run), False, {run: 0})
+                yield self._events(cut, run, of_run)
         groups: list[Elements] = []
         if gathered.texts:
             groups.append(of_texts(gathered.rows, gathered.texts, taken))
@@ -172,7 +173,12 @@ class Cutter:
         yield from self._points(cut, taken, groups)
         for run in gathered.ended:
             if run in gathered.events:
-                yield Made(events.batch(self._definitions.writer, gathered.events[run]), False, {run: 0})
+                yield self._events(cut, run, gathered.events[run])
+
+    def _events(self, cut: Cut, run: int, of_run: list[run_pb2.RunEvent]) -> Made:
+        logged = {run: events.tally(of_run)}
+        gather(cut.piece.logged, logged)
+        return Made(events.batch(self._definitions.writer, of_run), False, logged)
 
     def _points(self, cut: Cut, taken: Taken, groups: list[Elements]) -> Iterator[Made]:
         scalars = of_scalars(taken)
@@ -200,12 +206,12 @@ class Cutter:
         kept, refused = limit_texts(defined, layout.MOST_TEXT_BYTES)
         if refused:
             cut.problems.append(_TOO_LONG.text)
-            add(cut.piece.logged, refused)
-            for run, count in refused.items():
-                cut.piece.refuse(run, _TOO_LONG, count)
+            for run, count in refused.items():  # no digest: it would be added and subtracted
+                gather(cut.piece.logged, {run: Tally(count)})
+                cut.piece.refuse(run, _TOO_LONG, Tally(count))
         if kept is not None:
             made: Batch = build(kept, self._definitions)
-            add(cut.piece.logged, made.logged)
+            gather(cut.piece.logged, made.logged)
             yield Made(made.data, True, made.logged)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from runstream.digest import U64, factor
 from runstream.internal.v1 import twin_pb2
 from runstream.spool import layout
 from runstream.spool.records import RecordFile
@@ -34,6 +37,7 @@ class Definitions:
         self.runs: dict[int, RunDefinition] = {}
         self._run_bytes: dict[int, bytes] = {}
         self._series: dict[int, bytes] = {}
+        self._factors: U64 = np.zeros(64, np.uint64)  # by series index
         self._new: list[RunDefinition] = []
         self._file = RecordFile(names, writer) if names else None
 
@@ -60,9 +64,19 @@ class Definitions:
         """Define a run by its bytes."""
         self._run_bytes[index] = data
 
-    def add_series_bytes(self, index: int, data: bytes) -> None:
-        """Define a series by its bytes."""
-        self._series[index] = data
+    @property
+    def factors(self) -> U64:
+        """Of each series by its index: what its part of a digest is multiplied by."""
+        return self._factors
+
+    def add_series(self, index: int, series: point_pb2.Series) -> None:
+        """Define a series."""
+        self._series[index] = twin_pb2.PointBatch(series=[series]).SerializeToString()
+        if index >= len(self._factors):
+            grown = np.zeros(max(index + 1, 2 * len(self._factors)), np.uint64)
+            grown[: len(self._factors)] = self._factors
+            self._factors = grown
+        self._factors[index] = factor(series.metric, series.column)
 
     def read(self) -> list[RunDefinition]:
         """Read on in the file. Returns the runs that are new since the last call."""
@@ -78,7 +92,7 @@ class Definitions:
                     if record.kind == layout.RUN and record.seq not in self.runs:
                         self._new.append(self._add_run(record.seq, content))
                     elif record.kind == layout.SERIES and record.seq not in self._series:
-                        self._add_series(record.seq, content)
+                        self._read_series(record.seq, content)
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue  # as if it weren't there: what uses it is counted as lost
 
@@ -98,13 +112,13 @@ class Definitions:
         self.runs[index] = run
         return run
 
-    def _add_series(self, index: int, content: dict[str, object]) -> None:
+    def _read_series(self, index: int, content: dict[str, object]) -> None:
         series = point_pb2.Series(
             metric=str(content["metric"]),
             column=str(content.get("column") or ""),
             description=str(content.get("description") or ""),
         )
-        self._series[index] = twin_pb2.PointBatch(series=[series]).SerializeToString()
+        self.add_series(index, series)
 
     def close(self) -> None:
         """Give the descriptor back."""

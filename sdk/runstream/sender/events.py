@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+from runstream import digest
 from runstream.sender import refusals
 from runstream.sender.definitions import RunDefinition
 from runstream.sender.header import Header
 from runstream.sender.state import RunState, WriterState
+from runstream.sender.tally import Tally
 from runstream.spool import layout
 from runstream.v1 import point_pb2, run_pb2
 
@@ -153,11 +155,18 @@ def writer_drained(
                 for p in state.positions.values()
                 if p.topic == "points"
             ],
-            logged=delivered.logged,
-            rejected=delivered.rejected,
+            logged=delivered.logged.elements,
+            rejected=delivered.rejected.elements,
             dropped=state.dropped.get(run.index, 0),
             lost=delivered.lost,
             refusals=refusals.messages(delivered.refusals),
+            first_seq=state.first_seq,
+            logged_digest=delivered.logged.digest if delivered.proven else None,
+            rejected_digest=delivered.rejected.digest,
+            events=delivered.logged.events,
+            events_digest=delivered.logged.events_digest,
+            rejected_events=delivered.rejected.events,
+            rejected_events_digest=delivered.rejected.events_digest,
         ),
     )
 
@@ -167,12 +176,17 @@ def batch(writer: bytes, events: list[run_pb2.RunEvent]) -> bytes:
     return run_pb2.RunEventBatch(writer=writer, events=events).SerializeToString()
 
 
-def single_events(data: bytes) -> list[bytes]:
+def tally(events: list[run_pb2.RunEvent]) -> Tally:
+    """What these events of one run count as."""
+    return Tally(events=len(events), events_digest=digest.of_seqs([event.seq for event in events]))
+
+
+def single_events(data: bytes) -> list[tuple[bytes, Tally]]:
     """A refused batch as batches of one event; [] when it has only one."""
     message = run_pb2.RunEventBatch.FromString(data)
     if len(message.events) < 2:
         return []
-    return [batch(message.writer, [event]) for event in message.events]
+    return [(batch(message.writer, [event]), tally([event])) for event in message.events]
 
 
 def _role(run: RunDefinition) -> run_pb2.WriterRole.ValueType:

@@ -7,6 +7,7 @@ from runstream.sender import events, refusals
 from runstream.sender.definitions import RunDefinition
 from runstream.sender.header import Header
 from runstream.sender.state import RunState, WriterState
+from runstream.sender.tally import Tally
 from runstream.v1 import run_pb2
 
 
@@ -16,7 +17,7 @@ class _Reported:
 
     started: bool = False
     ended: tuple[int, bool] | None = None  # (seq_end, observed)
-    drained: tuple[int, int, int, int, int] | None = (
+    drained: tuple[int, Tally, Tally, int, int] | None = (
         None  # (seq_end, logged, rejected, lost, refused records)
     )
     refused: int = 0  # records that were told of while the writer lived

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from runstream.sender import refusals
 from runstream.sender.refusals import Count, Reason, Refusals
 from runstream.sender.state import WriterState
+from runstream.sender.tally import Tallies, Tally, gather
 from runstream.spool.reader import Hole
 
 
@@ -19,16 +20,15 @@ class Piece:
     late: bool = False
     waiting: int = 0  # records that are not acknowledged
     whole: bool = False  # all its records were made
-    logged: dict[int, int] = field(default_factory=dict)
-    rejected: dict[int, int] = field(default_factory=dict)
+    logged: Tallies = field(default_factory=dict)
+    rejected: Tallies = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
     refusals: dict[int, Refusals] = field(default_factory=dict)
 
-    def refuse(self, run: int, reason: Reason, elements: int) -> None:
+    def refuse(self, run: int, reason: Reason, tally: Tally) -> None:
         """Count a record of a run that was refused for good."""
-        if elements:
-            self.rejected[run] = self.rejected.get(run, 0) + elements
-        refusals.note(self.refusals.setdefault(run, {}), reason, Count(elements, 1))
+        gather(self.rejected, {run: tally})
+        refusals.note(self.refusals.setdefault(run, {}), reason, Count(tally.elements, 1))
 
     @property
     def done(self) -> bool:
@@ -77,10 +77,12 @@ class Progress:
 
     def _count(self, piece: Piece, runs: set[int]) -> None:
         runs.update(piece.logged, piece.lost, piece.refusals)
-        for index, count in piece.logged.items():
-            self._state.run(index).logged += count
-        for index, count in piece.rejected.items():
-            self._state.run(index).rejected += count
+        for index, tally in piece.logged.items():
+            run = self._state.run(index)
+            run.logged = run.logged.plus(tally)
+        for index, tally in piece.rejected.items():
+            run = self._state.run(index)
+            run.rejected = run.rejected.plus(tally)
         for index, count in piece.lost.items():
             self._state.run(index).lost += count
         for index, of_run in piece.refusals.items():

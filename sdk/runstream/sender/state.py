@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runstream.sender import refusals
+from runstream.sender import refusals, tally
 from runstream.sender.refusals import Refusals
+from runstream.sender.tally import NOTHING, Tally
 from runstream.spool import layout
 from runstream.spool.reader import Hole
 
@@ -20,8 +21,9 @@ _BALLAST_BYTES = 8 << 10
 class RunState:
     """What was delivered of a run, below `acked_seq`."""
 
-    logged: int = 0
-    rejected: int = 0
+    logged: Tally = NOTHING
+    rejected: Tally = NOTHING
+    proven: bool = True  # the digests are of everything that is counted
     lost: int = 0
     ended: int | None = None  # seq of RUN_ENDED
     drained: int | None = None  # last seq_end reported
@@ -43,6 +45,7 @@ class WriterState:
     """State of one writer's delivery."""
 
     server_id: str = ""
+    first_seq: int = 0  # from which on `runs` count
     acked_seq: int = 0
     time_ns: int = 0
     holes: list[Hole] = field(default_factory=list)
@@ -71,6 +74,7 @@ class WriterState:
         content = {
             "format": layout.FORMAT,
             "server_id": self.server_id or None,
+            "first_seq": self.first_seq,
             "acked_seq": self.acked_seq,
             "time_ns": self.time_ns,
             "holes": [
@@ -79,8 +83,8 @@ class WriterState:
             "hole_ranges": [list(hole) for hole in self.holes if hole.end - hole.first > 64],
             "runs": {
                 str(index): {
-                    "logged": run.logged,
-                    "rejected": run.rejected,
+                    "logged": run.logged.elements,
+                    "rejected": run.rejected.elements,
                     "lost": run.lost,
                     "ended": run.ended,
                     "drained": run.drained,
@@ -95,6 +99,11 @@ class WriterState:
             "exit": self.exit,
             "death": self.death,
             "refused": self.refused,
+            "digests": {
+                str(index): tally.dump(run.logged, run.rejected)
+                for index, run in self.runs.items()
+                if run.proven
+            },
             "refusals": {
                 str(index): refusals.dump(run.refusals) for index, run in self.runs.items() if run.refusals
             },
@@ -111,11 +120,13 @@ class WriterState:
             holes = [Hole(seq, seq + 1, time_ns) for seq, time_ns in content["holes"]]
             holes += [Hole(*hole) for hole in content.get("hole_ranges", ())]
             positions = [Position(**position) for position in content["positions"]]
-            runs = {int(index): RunState(**run) for index, run in content["runs"].items()}
+            digests = content.get("digests", {})
+            runs = {int(index): _run_state(run, digests.get(index)) for index, run in content["runs"].items()}
             for index, rows in content.get("refusals", {}).items():
                 runs[int(index)].refusals = refusals.load(rows)
             return cls(
                 server_id=content["server_id"] or "",
+                first_seq=content.get("first_seq", 0),
                 acked_seq=content["acked_seq"],
                 time_ns=content["time_ns"],
                 holes=holes,
@@ -128,6 +139,11 @@ class WriterState:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"state.json is damaged: {error!r}") from error
+
+
+def _run_state(content: dict[str, Any], digests: list[Any] | None) -> RunState:
+    logged, rejected = tally.load(content["logged"], content["rejected"], digests)
+    return RunState(**{**content, "logged": logged, "rejected": rejected, "proven": digests is not None})
 
 
 def load(folder: Path) -> WriterState | None:

@@ -198,8 +198,8 @@ class _Sync:
         result.writers += tail.dead
         result.living += not tail.dead
         result.runs.update(run.run for run in tail.definitions.runs.values())
-        result.logged += sum(run.logged for run in tail.state.runs.values())
-        result.rejected += sum(run.rejected for run in tail.state.runs.values())
+        result.logged += sum(run.logged.elements for run in tail.state.runs.values())
+        result.rejected += sum(run.rejected.elements for run in tail.state.runs.values())
         result.problems += tail.state.refused
         folder, removable = tail.folder, self._delete and tail.dead and not tail.state.refused
         if removable:

@@ -16,6 +16,7 @@ from runstream.sender.lifecycle import Lifecycle
 from runstream.sender.progress import Piece, Progress
 from runstream.sender.refusals import Reason
 from runstream.sender.state import WriterState
+from runstream.sender.tally import NOTHING, Tallies
 from runstream.spool import layout
 from runstream.spool.reader import SpoolReader
 from runstream.v1 import run_pb2
@@ -36,7 +37,7 @@ class Outgoing:
     data: bytes
     points: bool
     piece: Piece | None = None
-    logged: dict[int, int] = field(default_factory=dict)
+    logged: Tallies = field(default_factory=dict)
     said: tuple[list[run_pb2.RunEvent], int] | None = None
     not_before: float = 0.0
     attempts: int = 0
@@ -93,6 +94,10 @@ class WriterTail:
             holes=s.holes,
         )
         if self.reader.missing_below:
+            # What is counted from here on is of here on.
+            for run in s.runs.values():
+                run.logged, run.rejected, run.lost, run.proven = NOTHING, NOTHING, 0, True
+            s.first_seq = self.reader.missing_below
             log.warning(
                 "%s: what was logged before call %d was delivered elsewhere and is gone here",
                 self.header.writer.hex(),
@@ -302,8 +307,8 @@ class WriterTail:
         if text not in self.state.refused and len(self.state.refused) < 20:
             self.state.refused.append(text)
         if record.piece is not None:
-            for index, count in record.logged.items():
-                record.piece.refuse(index, reason, count)
+            for index, tally in record.logged.items():
+                record.piece.refuse(index, reason, tally)
         self.acknowledged(record)
 
     def _parts(self, record: Outgoing) -> list[Outgoing]:
@@ -316,8 +321,10 @@ class WriterTail:
             ]
         if record.said is not None:
             return []
-        singles = events.single_events(record.data)
-        return [Outgoing(self, self.generation, data, False, record.piece, record.logged) for data in singles]
+        return [
+            Outgoing(self, self.generation, data, False, record.piece, dict.fromkeys(record.logged, tally))
+            for data, tally in events.single_events(record.data)
+        ]
 
     def _advance(self) -> None:
         runs = self.progress.advance()

@@ -108,6 +108,50 @@ COMPLETION_KIND_KEYWORD: CompletionKind.ValueType  # 5
 """`and`, `or`, `not`."""
 global___CompletionKind = CompletionKind
 
+class _LedgerState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _LedgerStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LedgerState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    LEDGER_STATE_UNSPECIFIED: _LedgerState.ValueType  # 0
+    """Not known."""
+    LEDGER_STATE_PROVEN: _LedgerState.ValueType  # 1
+    """Every identity that was logged is stored, or was refused or dead-lettered and counted."""
+    LEDGER_STATE_COUNTED: _LedgerState.ValueType  # 2
+    """The numbers agree. Identities were not all compared: the sender computes no digest, or a dead letter can't be decoded."""
+    LEDGER_STATE_APPLIED: _LedgerState.ValueType  # 3
+    """Everything that was accepted into the log is applied to the tables; nothing was compared."""
+    LEDGER_STATE_ARRIVING: _LedgerState.ValueType  # 4
+    """Everything is in the log, and not all of it in the tables yet."""
+    LEDGER_STATE_OPEN: _LedgerState.ValueType  # 5
+    """Nobody has said yet that all is in the log: the writer lives, or its sender has not delivered everything."""
+    LEDGER_STATE_SURPLUS: _LedgerState.ValueType  # 6
+    """More is stored than its sender says was logged."""
+    LEDGER_STATE_MISSING: _LedgerState.ValueType  # 7
+    """Something that was accepted is neither stored nor a dead letter."""
+
+class LedgerState(_LedgerState, metaclass=_LedgerStateEnumTypeWrapper):
+    """What became of all that was logged. Where several hold, the greatest number counts."""
+
+LEDGER_STATE_UNSPECIFIED: LedgerState.ValueType  # 0
+"""Not known."""
+LEDGER_STATE_PROVEN: LedgerState.ValueType  # 1
+"""Every identity that was logged is stored, or was refused or dead-lettered and counted."""
+LEDGER_STATE_COUNTED: LedgerState.ValueType  # 2
+"""The numbers agree. Identities were not all compared: the sender computes no digest, or a dead letter can't be decoded."""
+LEDGER_STATE_APPLIED: LedgerState.ValueType  # 3
+"""Everything that was accepted into the log is applied to the tables; nothing was compared."""
+LEDGER_STATE_ARRIVING: LedgerState.ValueType  # 4
+"""Everything is in the log, and not all of it in the tables yet."""
+LEDGER_STATE_OPEN: LedgerState.ValueType  # 5
+"""Nobody has said yet that all is in the log: the writer lives, or its sender has not delivered everything."""
+LEDGER_STATE_SURPLUS: LedgerState.ValueType  # 6
+"""More is stored than its sender says was logged."""
+LEDGER_STATE_MISSING: LedgerState.ValueType  # 7
+"""Something that was accepted is neither stored nor a dead letter."""
+global___LedgerState = LedgerState
+
 @typing.final
 class ReadBarrier(google.protobuf.message.Message):
     """What a read waits for before it answers."""
@@ -1648,3 +1692,252 @@ class GetPortalLinkResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["url", b"url"]) -> None: ...
 
 global___GetPortalLinkResponse = GetPortalLinkResponse
+
+@typing.final
+class WriterClaim(google.protobuf.message.Message):
+    """What a sender says now of a writer of the run: for writers that have not ended, of which the tables know nothing yet."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: builtins.int
+    SAID_FIELD_NUMBER: builtins.int
+    writer: builtins.bytes
+    """Id, 16 bytes."""
+    @property
+    def said(self) -> runstream.v1.run_pb2.WriterDrained:
+        """What of it is acknowledged."""
+
+    def __init__(
+        self,
+        *,
+        writer: builtins.bytes = ...,
+        said: runstream.v1.run_pb2.WriterDrained | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["said", b"said"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["said", b"said", "writer", b"writer"]) -> None: ...
+
+global___WriterClaim = WriterClaim
+
+@typing.final
+class GetLedgerRequest(google.protobuf.message.Message):
+    """Request of GetLedger."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    COMPARE_FIELD_NUMBER: builtins.int
+    CLAIMS_FIELD_NUMBER: builtins.int
+    BARRIER_FIELD_NUMBER: builtins.int
+    compare: builtins.bool
+    """Compare what is stored with what was logged, identity by identity: reads every element of the run. Without it only what writers and
+    senders said is added up, which costs little however long the run is; writers that lost records to an expired log are compared in any case.
+    """
+    @property
+    def run(self) -> runstream.v1.point_pb2.RunRef:
+        """The run."""
+
+    @property
+    def claims(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterClaim]:
+        """What senders say now; at most 10,000. Counts for a writer when it reaches further than what the tables know."""
+
+    @property
+    def barrier(self) -> global___ReadBarrier:
+        """What to wait for. Points of runs that have ended are not waited for: the ledger shows what is on its way."""
+
+    def __init__(
+        self,
+        *,
+        run: runstream.v1.point_pb2.RunRef | None = ...,
+        compare: builtins.bool = ...,
+        claims: collections.abc.Iterable[global___WriterClaim] | None = ...,
+        barrier: global___ReadBarrier | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["barrier", b"barrier", "run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["barrier", b"barrier", "claims", b"claims", "compare", b"compare", "run", b"run"]) -> None: ...
+
+global___GetLedgerRequest = GetLedgerRequest
+
+@typing.final
+class SeqRange(google.protobuf.message.Message):
+    """A range of sequence numbers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    """First."""
+    last: builtins.int
+    """Last."""
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        last: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "last", b"last"]) -> None: ...
+
+global___SeqRange = SeqRange
+
+@typing.final
+class WriterLedger(google.protobuf.message.Message):
+    """What became of what one writer logged for the run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SAID_FIELD_NUMBER: builtins.int
+    CLAIMED_FIELD_NUMBER: builtins.int
+    ENDED_FIELD_NUMBER: builtins.int
+    COMPARED_FIELD_NUMBER: builtins.int
+    STORED_FIELD_NUMBER: builtins.int
+    STORED_DIGEST_FIELD_NUMBER: builtins.int
+    STORED_EVENTS_FIELD_NUMBER: builtins.int
+    STORED_EVENTS_DIGEST_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    MISSING_EVENTS_FIELD_NUMBER: builtins.int
+    DEAD_FIELD_NUMBER: builtins.int
+    DEAD_EVENTS_FIELD_NUMBER: builtins.int
+    GAPS_FIELD_NUMBER: builtins.int
+    AWAITED_FIELD_NUMBER: builtins.int
+    writer: builtins.bytes
+    """Id, 16 bytes."""
+    state: global___LedgerState.ValueType
+    """Verdict."""
+    claimed: builtins.bool
+    """True when `said` came with the request."""
+    ended: builtins.bool
+    """True when the writer has ended."""
+    compared: builtins.bool
+    """True when it was compared: the fields from here to `missing_events` are set."""
+    stored: builtins.int
+    """Elements in the tables, each identity once, within the range that `said` is about."""
+    stored_digest: builtins.int
+    """Digest of what is in the tables, declarations included."""
+    stored_events: builtins.int
+    """Events in the tables."""
+    stored_events_digest: builtins.int
+    """Digest of these."""
+    missing: builtins.int
+    """logged - rejected - stored - dead: elements that nothing accounts for; negative when there are more than were logged."""
+    missing_events: builtins.int
+    """The same of events."""
+    dead: builtins.int
+    """Elements in dead letters."""
+    dead_events: builtins.int
+    """Events in dead letters."""
+    @property
+    def said(self) -> runstream.v1.run_pb2.WriterDrained:
+        """What its sender counted; absent while it has told nothing."""
+
+    @property
+    def gaps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SeqRange]:
+        """When something is missing: ranges of sequence numbers of which the tables hold nothing of this writer, for any run; the first 100. What is
+        missing is among them or in calls of which a part is stored; calls that never returned or were dropped are among them, too.
+        """
+
+    @property
+    def awaited(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[runstream.v1.run_pb2.LogPosition]:
+        """Positions that hold its points and are not applied yet."""
+
+    def __init__(
+        self,
+        *,
+        writer: builtins.bytes = ...,
+        state: global___LedgerState.ValueType = ...,
+        said: runstream.v1.run_pb2.WriterDrained | None = ...,
+        claimed: builtins.bool = ...,
+        ended: builtins.bool = ...,
+        compared: builtins.bool = ...,
+        stored: builtins.int = ...,
+        stored_digest: builtins.int = ...,
+        stored_events: builtins.int = ...,
+        stored_events_digest: builtins.int = ...,
+        missing: builtins.int = ...,
+        missing_events: builtins.int = ...,
+        dead: builtins.int = ...,
+        dead_events: builtins.int = ...,
+        gaps: collections.abc.Iterable[global___SeqRange] | None = ...,
+        awaited: collections.abc.Iterable[runstream.v1.run_pb2.LogPosition] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["said", b"said"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["awaited", b"awaited", "claimed", b"claimed", "compared", b"compared", "dead", b"dead", "dead_events", b"dead_events", "ended", b"ended", "gaps", b"gaps", "missing", b"missing", "missing_events", b"missing_events", "said", b"said", "state", b"state", "stored", b"stored", "stored_digest", b"stored_digest", "stored_events", b"stored_events", "stored_events_digest", b"stored_events_digest", "writer", b"writer"]) -> None: ...
+
+global___WriterLedger = WriterLedger
+
+@typing.final
+class ExpiredRecords(google.protobuf.message.Message):
+    """Records that had expired in the event log before they were read: what was in them is lost, unless a sender still has it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: builtins.int
+    PARTITION_FIELD_NUMBER: builtins.int
+    FIRST_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    TIME_NS_FIELD_NUMBER: builtins.int
+    topic: builtins.str
+    """Topic."""
+    partition: builtins.int
+    """Partition, from 0."""
+    first: builtins.int
+    """First offset, from 0."""
+    records: builtins.int
+    """Number of records."""
+    time_ns: builtins.int
+    """When it was noticed, Unix nanoseconds."""
+    def __init__(
+        self,
+        *,
+        topic: builtins.str = ...,
+        partition: builtins.int = ...,
+        first: builtins.int = ...,
+        records: builtins.int = ...,
+        time_ns: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "partition", b"partition", "records", b"records", "time_ns", b"time_ns", "topic", b"topic"]) -> None: ...
+
+global___ExpiredRecords = ExpiredRecords
+
+@typing.final
+class GetLedgerResponse(google.protobuf.message.Message):
+    """Response of GetLedger."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    WRITERS_FIELD_NUMBER: builtins.int
+    REJECTIONS_FIELD_NUMBER: builtins.int
+    EXPIRED_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
+    state: global___LedgerState.ValueType
+    """Verdict on the run: the greatest of its writers' states."""
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterLedger]:
+        """Writers, by id."""
+
+    @property
+    def rejections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Rejection]:
+        """What was refused, and why."""
+
+    @property
+    def expired(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExpiredRecords]:
+        """Losses of the log that may concern the run: of the partitions that its writers wrote to, and of the events of runs, since the run began."""
+
+    @property
+    def as_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[runstream.v1.run_pb2.LogPosition]:
+        """Positions up to which the tables held the log when the ledger was made, one for each topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        state: global___LedgerState.ValueType = ...,
+        writers: collections.abc.Iterable[global___WriterLedger] | None = ...,
+        rejections: collections.abc.Iterable[global___Rejection] | None = ...,
+        expired: collections.abc.Iterable[global___ExpiredRecords] | None = ...,
+        as_of: collections.abc.Iterable[runstream.v1.run_pb2.LogPosition] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "expired", b"expired", "rejections", b"rejections", "state", b"state", "writers", b"writers"]) -> None: ...
+
+global___GetLedgerResponse = GetLedgerResponse

@@ -60,6 +60,11 @@ class QueryServiceStub(object):
                 request_serializer=runstream_dot_v1_dot_query__service__pb2.PollRunRequest.SerializeToString,
                 response_deserializer=runstream_dot_v1_dot_query__service__pb2.PollRunResponse.FromString,
                 )
+        self.GetLedger = channel.unary_unary(
+                '/runstream.v1.QueryService/GetLedger',
+                request_serializer=runstream_dot_v1_dot_query__service__pb2.GetLedgerRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_query__service__pb2.GetLedgerResponse.FromString,
+                )
         self.GetPortalLink = channel.unary_unary(
                 '/runstream.v1.QueryService/GetPortalLink',
                 request_serializer=runstream_dot_v1_dot_query__service__pb2.GetPortalLinkRequest.SerializeToString,
@@ -136,6 +141,13 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLedger(self, request, context):
+        """Accounts for all that a run's writers logged: stored, refused and why, still on its way, or missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPortalLink(self, request, context):
         """Address of a run's page.
         """
@@ -190,6 +202,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.PollRun,
                     request_deserializer=runstream_dot_v1_dot_query__service__pb2.PollRunRequest.FromString,
                     response_serializer=runstream_dot_v1_dot_query__service__pb2.PollRunResponse.SerializeToString,
+            ),
+            'GetLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLedger,
+                    request_deserializer=runstream_dot_v1_dot_query__service__pb2.GetLedgerRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_query__service__pb2.GetLedgerResponse.SerializeToString,
             ),
             'GetPortalLink': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPortalLink,
@@ -357,6 +374,23 @@ class QueryService(object):
         return grpc.experimental.unary_unary(request, target, '/runstream.v1.QueryService/PollRun',
             runstream_dot_v1_dot_query__service__pb2.PollRunRequest.SerializeToString,
             runstream_dot_v1_dot_query__service__pb2.PollRunResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runstream.v1.QueryService/GetLedger',
+            runstream_dot_v1_dot_query__service__pb2.GetLedgerRequest.SerializeToString,
+            runstream_dot_v1_dot_query__service__pb2.GetLedgerResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -81,6 +81,12 @@ class QueryServiceStub:
     ]
     """The same for clients that can't read streams: answers when something has changed, or after a while without a change."""
 
+    GetLedger: grpc.UnaryUnaryMultiCallable[
+        runstream.v1.query_service_pb2.GetLedgerRequest,
+        runstream.v1.query_service_pb2.GetLedgerResponse,
+    ]
+    """Accounts for all that a run's writers logged: stored, refused and why, still on its way, or missing."""
+
     GetPortalLink: grpc.UnaryUnaryMultiCallable[
         runstream.v1.query_service_pb2.GetPortalLinkRequest,
         runstream.v1.query_service_pb2.GetPortalLinkResponse,
@@ -147,6 +153,12 @@ class QueryServiceAsyncStub:
         runstream.v1.query_service_pb2.PollRunResponse,
     ]
     """The same for clients that can't read streams: answers when something has changed, or after a while without a change."""
+
+    GetLedger: grpc.aio.UnaryUnaryMultiCallable[
+        runstream.v1.query_service_pb2.GetLedgerRequest,
+        runstream.v1.query_service_pb2.GetLedgerResponse,
+    ]
+    """Accounts for all that a run's writers logged: stored, refused and why, still on its way, or missing."""
 
     GetPortalLink: grpc.aio.UnaryUnaryMultiCallable[
         runstream.v1.query_service_pb2.GetPortalLinkRequest,
@@ -232,6 +244,14 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runstream.v1.query_service_pb2.PollRunResponse, collections.abc.Awaitable[runstream.v1.query_service_pb2.PollRunResponse]]:
         """The same for clients that can't read streams: answers when something has changed, or after a while without a change."""
+
+    @abc.abstractmethod
+    def GetLedger(
+        self,
+        request: runstream.v1.query_service_pb2.GetLedgerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runstream.v1.query_service_pb2.GetLedgerResponse, collections.abc.Awaitable[runstream.v1.query_service_pb2.GetLedgerResponse]]:
+        """Accounts for all that a run's writers logged: stored, refused and why, still on its way, or missing."""
 
     @abc.abstractmethod
     def GetPortalLink(

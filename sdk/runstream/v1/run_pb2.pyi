@@ -448,6 +448,13 @@ class WriterDrained(google.protobuf.message.Message):
     DROPPED_FIELD_NUMBER: builtins.int
     LOST_FIELD_NUMBER: builtins.int
     REFUSALS_FIELD_NUMBER: builtins.int
+    FIRST_SEQ_FIELD_NUMBER: builtins.int
+    LOGGED_DIGEST_FIELD_NUMBER: builtins.int
+    REJECTED_DIGEST_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    EVENTS_DIGEST_FIELD_NUMBER: builtins.int
+    REJECTED_EVENTS_FIELD_NUMBER: builtins.int
+    REJECTED_EVENTS_DIGEST_FIELD_NUMBER: builtins.int
     seq_end: builtins.int
     """All sequence numbers below this are acknowledged, refused or known to be empty."""
     logged: builtins.int
@@ -458,6 +465,20 @@ class WriterDrained(google.protobuf.message.Message):
     """Log calls that could not be kept (disk full, spool over its cap), counted by the client."""
     lost: builtins.int
     """Log calls whose record could not be read back from the spool."""
+    first_seq: builtins.int
+    """The counts and digests here are of the sequence numbers from this one on: what is below was delivered by another sender, before this spool was copied."""
+    logged_digest: builtins.int
+    """Digest (docs/formats.md) of the identities of what was logged: the elements in `logged`, and declarations. Absent when the sender computes none."""
+    rejected_digest: builtins.int
+    """Digest of the identities of what ingest refused for good: the elements in `rejected`, and declarations."""
+    events: builtins.int
+    """Events that were logged for the run: starts and ends of launches, attributes."""
+    events_digest: builtins.int
+    """Digest of the identities of these events."""
+    rejected_events: builtins.int
+    """Events that ingest refused for good."""
+    rejected_events_digest: builtins.int
+    """Digest of the identities of these."""
     @property
     def positions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LogPosition]:
         """Log positions that hold them, one for each topic and partition. Positions of another epoch than the log's say nothing."""
@@ -478,8 +499,17 @@ class WriterDrained(google.protobuf.message.Message):
         dropped: builtins.int = ...,
         lost: builtins.int = ...,
         refusals: collections.abc.Iterable[global___Refusal] | None = ...,
+        first_seq: builtins.int = ...,
+        logged_digest: builtins.int | None = ...,
+        rejected_digest: builtins.int = ...,
+        events: builtins.int = ...,
+        events_digest: builtins.int = ...,
+        rejected_events: builtins.int = ...,
+        rejected_events_digest: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dropped", b"dropped", "logged", b"logged", "lost", b"lost", "positions", b"positions", "refusals", b"refusals", "rejected", b"rejected", "seq_end", b"seq_end"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_logged_digest", b"_logged_digest", "logged_digest", b"logged_digest"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_logged_digest", b"_logged_digest", "dropped", b"dropped", "events", b"events", "events_digest", b"events_digest", "first_seq", b"first_seq", "logged", b"logged", "logged_digest", b"logged_digest", "lost", b"lost", "positions", b"positions", "refusals", b"refusals", "rejected", b"rejected", "rejected_digest", b"rejected_digest", "rejected_events", b"rejected_events", "rejected_events_digest", b"rejected_events_digest", "seq_end", b"seq_end"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_logged_digest", b"_logged_digest"]) -> typing.Literal["logged_digest"] | None: ...
 
 global___WriterDrained = WriterDrained
 
