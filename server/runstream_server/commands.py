@@ -1,4 +1,4 @@
-"""Commands that the server adds to `runstream`: up, token, keys.
+"""Commands that the server adds to `runstream`: up, ingest, writer, query, token, keys.
 
 The client's command line loads this module by its entry point, also for `runstream --help`: what is heavy is
 imported inside.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from runstream_server.config import SETTINGS, ServerConfig, read_config
 from runstream_server.errors import ServerError
+from runstream_server.roles import SERVICES, UP
 
 if TYPE_CHECKING:
     from runstream_store.credentials import KeyFile
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 def register(commands: Commands) -> None:
     """Add the server's commands."""
-    up = commands.add_parser("up", help="start a server: everything in one process")
-    for setting in SETTINGS:
-        if setting.option:
-            _add_option(up, setting.name)
-    up.add_argument("--autostarted", action="store_true", help=argparse.SUPPRESS)  # by a sender
-    up.set_defaults(run=_up)
+    for role in (UP, *SERVICES):
+        server = commands.add_parser(role.name, help=role.summary)
+        for setting in SETTINGS:
+            if setting.option and getattr(role, setting.name, 0) is not None:
+                _add_option(server, setting.name)
+        if role is UP:
+            server.add_argument("--autostarted", action="store_true", help=argparse.SUPPRESS)  # by a sender
+        server.set_defaults(run=_serve, role=role)
 
     token = commands.add_parser("token", help="print this user's token for the server on this machine")
     token.add_argument("--link", action="store_true", help="print the link that signs a browser in")
@@ -47,6 +50,7 @@ def register(commands: Commands) -> None:
     revoke.set_defaults(run=_keys_revoke)
     for verb in (add, listed, revoke):
         _add_option(verb, "data")
+        _add_option(verb, "keys_file")
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str) -> None:
@@ -61,7 +65,12 @@ def _add_option(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _config(arguments: argparse.Namespace) -> ServerConfig:
     options = {setting.name: getattr(arguments, setting.name, None) for setting in SETTINGS}
-    return read_config(options, os.environ, autostarted=getattr(arguments, "autostarted", False))
+    return read_config(
+        options,
+        os.environ,
+        role=getattr(arguments, "role", UP),
+        autostarted=getattr(arguments, "autostarted", False),
+    )
 
 
 def _failed(error: Exception) -> int:
@@ -69,14 +78,17 @@ def _failed(error: Exception) -> int:
     return 1
 
 
-def _up(arguments: argparse.Namespace) -> int:
+def _serve(arguments: argparse.Namespace) -> int:
     try:
         config = _config(arguments)
         if config.autostarted:
             from runstream_server.autostart import run_autostarted
 
             return run_autostarted(config)
-        from runstream_server.up import run
+        if config.role is UP:
+            from runstream_server.up import run
+        else:
+            from runstream_server.service import run
 
         return run(config)
     except ServerError as error:
@@ -95,10 +107,10 @@ def _token(arguments: argparse.Namespace) -> int:
 
     found = read_discovery()
     try:
-        data = _config(arguments).data
+        config = _config(arguments)
     except ServerError as error:
         return _failed(error)
-    if found is not None and (not found.alive() or (arguments.data and Path(found.data) != data)):
+    if found is not None and (not found.alive() or (arguments.data and Path(found.data) != config.data)):
         found = None
     if arguments.link:
         if found is None:
@@ -108,16 +120,19 @@ def _token(arguments: argparse.Namespace) -> int:
         print(f"{found.http}/login?token={found.token}")
         return 0
     try:
-        print(found.token if found else (data / "token").read_text("ascii").strip())
+        assert config.token_file is not None  # of `up` there is one
+        print(found.token if found else config.token or config.token_file.read_text("ascii").strip())
     except OSError:
-        return _failed(ServerError(f"there is no token in {data} yet. A server makes it: runstream up"))
+        return _failed(
+            ServerError(f"there is no token in {config.token_file} yet. A server makes it: runstream up")
+        )
     return 0
 
 
 def _key_file(arguments: argparse.Namespace) -> KeyFile:
     from runstream_store.credentials import KeyFile
 
-    return KeyFile(_config(arguments).data / "keys.json")
+    return KeyFile(_config(arguments).keys_file)
 
 
 def _keys_add(arguments: argparse.Namespace) -> int:

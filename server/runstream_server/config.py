@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runstream.home import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, default_data_folder
+from runstream.home import default_data_folder
 from runstream_server.errors import ConfigError
+from runstream_server.roles import SERVICES, UP, Role
+from runstream_store import hot, log, tables
 
 
 def _folder(text: str) -> Path:
@@ -41,6 +43,12 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _token(text: str) -> str:
+    if len(text) < 32 or not text.isascii() or not text.isprintable():
+        raise ValueError("a token has at least 32 characters, printable ASCII")
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -52,6 +60,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return text.lower()
 
     return parse
+
+
+def _usual(name: str) -> str:
+    """The ports of the roles, in words."""
+    first, *others = ((role.name, getattr(role, name)) for role in (UP, *SERVICES))
+    return ", ".join([str(first[1]), *(f"of `{role}` {port}" for role, port in others if port)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,9 @@ class Setting:
     meaning: str
     parse: Callable[[str], object] = str
     option: bool = False
-    """Also an option of `runstream up`."""
+    """Also an option of the commands that start a server."""
+    secret: bool = False
+    """Never shown."""
 
 
 SETTINGS = (
@@ -93,18 +109,19 @@ SETTINGS = (
     Setting(
         "grpc_port",
         "RUNSTREAM_GRPC_PORT",
-        str(DEFAULT_GRPC_PORT),
+        "",
         "port",
-        "Port for gRPC; 0 picks a free one.",
+        f"Port for gRPC; 0 picks a free one. Default: {_usual('grpc_port')}.",
         _port,
         option=True,
     ),
     Setting(
         "http_port",
         "RUNSTREAM_HTTP_PORT",
-        str(DEFAULT_HTTP_PORT),
+        "",
         "port",
-        "Port for HTTP: pages, Connect, `/healthz`, `/metrics`; 0 picks a free one.",
+        "Port for HTTP: pages, Connect, `/healthz`, `/metrics`; 0 picks a free one. "
+        f"Default: {_usual('http_port')}.",
         _port,
         option=True,
     ),
@@ -142,6 +159,42 @@ SETTINGS = (
         "Tables. Default: `chdb:///DATA/tables`, ClickHouse's engine in this process.",
     ),
     Setting("hot_url", "RUNSTREAM_HOT_URL", "memory://", "URL", "Hot state: leases, applied positions."),
+    Setting(
+        "keys_file",
+        "RUNSTREAM_KEYS_FILE",
+        "",
+        "path",
+        "File with the API keys, hashed; the services of a cluster share it. Default: `DATA/keys.json`.",
+        _folder,
+        option=True,
+    ),
+    Setting(
+        "token_file",
+        "RUNSTREAM_TOKEN_FILE",
+        "",
+        "path",
+        "File with a token that opens the server, made when it is missing. Default of `runstream up`: "
+        "`DATA/token`; services of a cluster have none by default.",
+        _folder,
+    ),
+    Setting(
+        "token",
+        "RUNSTREAM_TOKEN",
+        "",
+        "",
+        "The token itself, in place of the file: at least 32 characters.",
+        _token,
+        secret=True,
+    ),
+    Setting(
+        "start_s",
+        "RUNSTREAM_START_S",
+        "60",
+        "s",
+        "At the start: how long to wait for tables that do not answer yet, or are not in "
+        "the form of this version. (For Kafka: `startup_timeout_ms` in its address.)",
+        _seconds,
+    ),
     Setting(
         "drain_s",
         "RUNSTREAM_DRAIN_S",
@@ -182,15 +235,20 @@ SETTINGS = (
 class ServerConfig:
     """Settings of one server process; the table says what each is."""
 
+    role: Role
     data: Path
     host: str
-    grpc_port: int
+    grpc_port: int | None
     http_port: int
     public_url: str | None
     hosts: tuple[str, ...]
     log_url: str
     tables_url: str
     hot_url: str
+    keys_file: Path
+    token_file: Path | None
+    token: str | None
+    start_s: float
     drain_s: float
     idle_exit_s: float
     log_level: str
@@ -215,7 +273,11 @@ def is_loopback(host: str) -> bool:
 
 
 def read_config(
-    options: Mapping[str, str | None], environment: Mapping[str, str], *, autostarted: bool = False
+    options: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    *,
+    role: Role = UP,
+    autostarted: bool = False,
 ) -> ServerConfig:
     """Settings from options, environment and the table. Raises ConfigError, naming the setting."""
     values: dict[str, object] = {}
@@ -227,9 +289,38 @@ def read_config(
         try:
             values[setting.name] = setting.parse(text) if text else None
         except ValueError as error:
-            raise ConfigError(f"{source}={text}: {error}") from None
+            shown = "…" if setting.secret else text
+            raise ConfigError(f"{source}={shown}: {error}") from None
     data = values["data"] = values["data"] or default_data_folder()
+    assert isinstance(data, Path)
     values["hosts"] = values["hosts"] or ()
+    values["keys_file"] = values["keys_file"] or data / "keys.json"
+    if role.alone:
+        values["token_file"] = values["token_file"] or data / "token"
+    values["grpc_port"] = _port_of(values["grpc_port"], role.grpc_port)
+    values["http_port"] = _port_of(values["http_port"], role.http_port)
     values["log_url"] = values["log_url"] or f"sqlite://{data}/log.sqlite"
     values["tables_url"] = values["tables_url"] or f"chdb://{data}/tables"
-    return ServerConfig(**values, autostarted=autostarted)  # type: ignore[arg-type]  # the table has every field
+    if not role.alone:
+        _check_shared(role, values)
+    return ServerConfig(role=role, **values, autostarted=autostarted)  # type: ignore[arg-type]  # the table has every field
+
+
+def _port_of(given: object, usual: int | None) -> object:
+    return None if usual is None else usual if given is None else given
+
+
+def _check_shared(role: Role, values: Mapping[str, object]) -> None:
+    """Refuses engines that only one process can have, and services are several."""
+    for name, shared, other in (
+        ("log_url", log.shared(str(values["log_url"])), "kafka://<host>:<port>/<prefix>"),
+        ("tables_url", tables.shared(str(values["tables_url"])), "clickhouse://<host>:<port>/<database>"),
+        ("hot_url", hot.shared(str(values["hot_url"])), "redis://<host>:<port>/0"),
+    ):
+        if not shared:
+            variable = next(setting.environment for setting in SETTINGS if setting.name == name)
+            raise ConfigError(
+                f"{variable}={values[name]}: only one process at a time has this engine, and `runstream "
+                f"{role.name}` is one of several. Set {variable} to one that they share, as {other}; "
+                "or start everything in one process: runstream up"
+            )

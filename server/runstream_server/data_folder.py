@@ -4,7 +4,6 @@
 
     DATA/log.sqlite   the event log
     DATA/tables/      chDB's tables
-    DATA/server_id    identity of the data, hex: a sender that was acknowledged by other data starts again
     DATA/token        this machine's token (0600)
     DATA/keys.json    API keys, hashed (0600)
     DATA/server.lock  held by the server that works on the folder; says who it is
@@ -54,26 +53,6 @@ class DataFolder:
             os.pwrite(self._lock, note, 0)
         except OSError:
             pass  # a full disk: the lock counts, the note is only for people
-
-    def server_id(self) -> bytes:
-        """The 16 bytes that tell this data from any other; made with it."""
-        path = self.path / "server_id"
-        try:
-            found = bytes.fromhex(path.read_text("ascii"))
-            if len(found) == 16:
-                return found
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} can't be read: {error}") from None
-        made = os.urandom(16)
-        new = path.with_name(".server_id.new")
-        with open(new, "w", encoding="ascii") as file:
-            file.write(made.hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-        return made
 
     def release(self) -> None:
         """Give the folder free. The lock file stays: removing it would let two servers in."""

@@ -1,4 +1,4 @@
-"""The figures at /metrics: one table, read when somebody asks, so that counting costs nothing in between."""
+"""The figures at /metrics: tables, read when somebody asks, so that counting costs nothing in between."""
 
 from __future__ import annotations
 
@@ -26,14 +26,11 @@ class Figure:
     """A counter; else a gauge."""
 
 
-def figures(ingest: IngestStats, writers: Mapping[str, WriterStats]) -> tuple[Figure, ...]:
-    """The table."""
+def ingest_figures(stats: IngestStats) -> tuple[Figure, ...]:
+    """Of an ingest service."""
 
     def one(name: str) -> Callable[[], Mapping[str, float]]:
-        return lambda: {"": float(getattr(ingest, name))}
-
-    def each(name: str) -> Callable[[], Mapping[str, float]]:
-        return lambda: {topic: _number(getattr(stats, name)) for topic, stats in writers.items()}
+        return lambda: {"": float(getattr(stats, name))}
 
     return (
         Figure("ingest_streams", "Open streams of senders.", one("streams"), rises=False),
@@ -42,6 +39,16 @@ def figures(ingest: IngestStats, writers: Mapping[str, WriterStats]) -> tuple[Fi
         Figure("ingest_records", "Records that were acknowledged: durable in the event log.", one("records")),
         Figure("ingest_refused", "Records that were refused for good.", one("refused")),
         Figure("ingest_postponed", "Records that senders were asked to send again.", one("postponed")),
+    )
+
+
+def writer_figures(writers: Mapping[str, WriterStats]) -> tuple[Figure, ...]:
+    """Of writers, by topic."""
+
+    def each(name: str) -> Callable[[], Mapping[str, float]]:
+        return lambda: {topic: _number(getattr(stats, name)) for topic, stats in writers.items()}
+
+    return (
         Figure("writer_records", "Records that were brought into the tables.", each("records"), "topic"),
         Figure("writer_rows", "Rows that were inserted.", each("rows"), "topic"),
         Figure("writer_blocks", "Inserts.", each("blocks"), "topic"),

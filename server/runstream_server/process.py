@@ -1,8 +1,8 @@
-"""The parts of the one-process server, and the order in which they start and end.
+"""A server process: its parts, and the order in which they start and end.
 
 Parts start from the inside out (engines, writers, ports) and end in the opposite order: no new requests, no
 more appends, the log into the tables, close. Whatever was acknowledged is in the event log, so an end at any
-point loses nothing; the next start goes on from the positions in the tables.
+point loses nothing; the next start, or another writer, goes on from the positions in the tables.
 """
 
 from __future__ import annotations
@@ -11,147 +11,156 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import grpc.aio
 from prometheus_client import REGISTRY
 
+from runstream_ingest.service import SERVICE as INGEST_SERVICE
 from runstream_ingest.service import IngestServicer, IngestSettings, add_ingest_service
 from runstream_ingest.writers.loop import WriterLoop
-from runstream_ingest.writers.points import PointsSink
-from runstream_ingest.writers.runs import RunsSink
 from runstream_query.access import Access
 from runstream_query.http import build_app
 from runstream_query.rpc import add_services
-from runstream_query.service import QueryServicer, query_service
 from runstream_query.settings import QuerySettings
+from runstream_server import parts
 from runstream_server.config import ServerConfig
-from runstream_server.drain import log_ends, wait_applied
+from runstream_server.drain import wait_applied
+from runstream_server.engines import Engines, open_engines
 from runstream_server.errors import AddressTaken
-from runstream_server.figures import Figures, figures
+from runstream_server.figures import Figures, ingest_figures, writer_figures
+from runstream_server.identity import Identity
 from runstream_server.lean import give_back
 from runstream_server.listen import authority
+from runstream_server.operations import operations_app
+from runstream_server.roles import Part
 from runstream_server.rpc import Activity, add_health, add_reflection, new_server, set_health
-from runstream_server.web import WebServer
-from runstream_store.credentials import Authenticator
-from runstream_store.hot import HotState, open_hot
-from runstream_store.log import EventLog, open_log
-from runstream_store.tables import Tables, open_tables
-from runstream_store.tables.applied import applied_source
+from runstream_server.web import App, WebServer
+from runstream_store.errors import StoreError
 
 _log = logging.getLogger("runstream.server")
-_SERVICES = ("runstream.v1.IngestService", "runstream.v1.QueryService")
-_CONSUMERS = (("points", "points"), ("runs", "runs"))  # consumer and topic of each writer
 _GRACE_S = 2.0  # for requests under way at the end
+_CHECK_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What this server is, and what opens it."""
+class ServerProcess:
+    """The parts of a role in this process. `start`, then `ended` or `stop`."""
 
-    server_id: bytes
-    authenticator: Authenticator
-    version: str
-    http_url: str
-    """Base of links, as people reach the HTTP port."""
-    advertised_url: str
-    """What senders are told; empty when they know better."""
-    hosts: tuple[str, ...]
-    """Names by which the HTTP port may be asked for."""
-
-
-class OneProcess:
-    """Everything in this process. `start`, then `ended` or `stop`."""
-
-    def __init__(self, config: ServerConfig, identity: Identity, grpc_port: int, http: socket.socket) -> None:
+    def __init__(
+        self, config: ServerConfig, identity: Identity, grpc_port: int | None, http: socket.socket
+    ) -> None:
         """`http` is bound and listens."""
         self._config = config
+        self._parts = config.role.parts
         self._identity = identity
         self._grpc_port = grpc_port
         self._http = http
-        self._parts = AsyncExitStack()
+        self._closing = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: dict[str, WriterLoop[Any]] = {}
         self._activity = Activity()
         self._web: WebServer | None = None
+        self._engines: Engines | None = None
         self.epoch = b""
 
     async def start(self) -> None:
-        """Returns when it listens. After an exception `stop` closes what was opened."""
-        config = self._config
-        log = await open_log(config.log_url)
-        self._parts.push_async_callback(log.close)
-        tables = await open_tables(config.tables_url)
-        self._parts.push_async_callback(tables.close)
-        await tables.migrate()
-        hot = await open_hot(config.hot_url, source=applied_source(tables))
-        self._parts.push_async_callback(hot.close)
-        self.epoch = await log.epoch("points")
-        self._start_writers(log, tables, hot)
-        await self._start_ports(log, tables, hot)
+        """Returns when it listens. After an exception, or when cancelled, `stop` closes what was opened."""
+        engines = self._engines = await open_engines(self._config, self._closing)
+        self.epoch = await engines.log.epoch("points")
+        if Part.WRITER in self._parts:
+            self._start_writers(engines)
+        await self._start_ports(engines)
 
-    def _start_writers(self, log: EventLog, tables: Tables, hot: HotState) -> None:
-        self._writers = {
-            "points": WriterLoop(log, tables, hot, PointsSink()),
-            "runs": WriterLoop(log, tables, hot, RunsSink()),
-        }
-        for topic, writer in self._writers.items():
-            task = asyncio.create_task(writer.run(), name=f"writer-{topic}")
+    def _start_writers(self, engines: Engines) -> None:
+        consumers = []
+        for sink in parts.sinks():
+            writer = self._writers[sink.topic] = WriterLoop(engines.log, engines.tables, engines.hot, sink)
+            task = asyncio.create_task(writer.run(), name=f"writer-{sink.topic}")
             self._tasks.append(task)
-            self._parts.push_async_callback(_stop_writer, writer, task)
-        self._parts.push_async_callback(self._apply_rest, log, hot)
+            self._closing.push_async_callback(_stop_writer, writer, task)
+            consumers.append((sink.consumer, sink.topic))
+        Figures(writer_figures({topic: writer.stats for topic, writer in self._writers.items()}), REGISTRY)
+        if Part.INGEST in self._parts:  # else others go on appending
+            self._closing.push_async_callback(self._apply_rest, engines, consumers)
 
-    async def _apply_rest(self, log: EventLog, hot: HotState) -> None:
+    async def _apply_rest(self, engines: Engines, consumers: Sequence[tuple[str, str]]) -> None:
         if not any(task.done() for task in self._tasks):  # a dead writer applies nothing
-            await wait_applied(log, hot, _CONSUMERS, self._config.drain_s)
+            await wait_applied(engines.log, engines.hot, consumers, self._config.drain_s)
 
-    async def _start_ports(self, log: EventLog, tables: Tables, hot: HotState) -> None:
-        identity = self._identity
-        ingest = IngestServicer(
-            log,
-            identity.authenticator,
-            IngestSettings(
-                version=identity.version,
-                http_url=identity.advertised_url,
-                server_id=identity.server_id,
-            ),
-            hot,
-        )
-        self._parts.push_async_callback(ingest.close)
-        table = figures(ingest.stats, {topic: writer.stats for topic, writer in self._writers.items()})
-        Figures(table, REGISTRY)
-        settings = QuerySettings(public_url=identity.http_url, hosts=identity.hosts)
-        query = QueryServicer(
-            tables,
-            hot,
-            settings,
-            epochs=log.epoch,
-            ends=partial(log_ends, log),
-        )
-        access = Access(identity.authenticator)
-        services = (query_service(query),)
+    async def _start_ports(self, engines: Engines) -> None:
         server = new_server(self._activity)
         health = add_health(server)
+        served: list[str] = []
+        ingest = None
+        if Part.INGEST in self._parts:
+            ingest = self._add_ingest(server, engines)
+            served.append(INGEST_SERVICE)
+        app: App
+        if Part.QUERY in self._parts:
+            queries = parts.queries(
+                engines, QuerySettings(public_url=self._identity.http_url, hosts=self._identity.hosts)
+            )
+            services, access = parts.services(engines, queries), Access(self._identity.authenticator)
+            add_services(server, services, access)
+            served += (service.descriptor.full_name for service in services)
+            app = build_app(queries, services, access)
+        else:
+            app = operations_app(self._wrong)
+        self._web = WebServer(app, self._http)
+        await self._web.start()
+        self._closing.push_async_callback(self._web.stop, _GRACE_S)
+        if self._grpc_port is not None:
+            add_reflection(server, served)
+            await self._listen(server, self._grpc_port)
+        if ingest is not None:
+            self._closing.push_async_callback(_drain, ingest)
+        resting = asyncio.create_task(give_back(self._work), name="give-back")
+        self._closing.callback(resting.cancel)
+        await set_health(health, served)
+        self._closing.push_async_callback(health.enter_graceful_shutdown)
+
+    def _add_ingest(self, server: grpc.aio.Server, engines: Engines) -> IngestServicer:
+        ingest = IngestServicer(
+            engines.log,
+            self._identity.authenticator,
+            IngestSettings(
+                version=self._identity.version,
+                http_url=self._identity.advertised_url,
+                # Of the log that all ingest processes share: the same wherever a sender arrives.
+                server_id=self.epoch,
+            ),
+            engines.hot,
+        )
+        self._closing.push_async_callback(ingest.close)
+        Figures(ingest_figures(ingest.stats), REGISTRY)
         add_ingest_service(server, ingest)
-        add_services(server, services, access)
-        add_reflection(server, _SERVICES)
-        address = authority(self._config.host, self._grpc_port)
+        return ingest
+
+    async def _listen(self, server: grpc.aio.Server, port: int) -> None:
+        address = authority(self._config.host, port)
         try:
             server.add_insecure_port(address)
         except RuntimeError:  # taken since it was looked at
             raise AddressTaken(f"something else took {address} just now. Start again.") from None
-        self._web = WebServer(build_app(query, services, access), self._http)
-        await self._web.start()
-        self._parts.push_async_callback(self._web.stop, _GRACE_S)
         await server.start()
-        self._parts.push_async_callback(server.stop, _GRACE_S)
-        self._parts.push_async_callback(_drain, ingest)
-        resting = asyncio.create_task(give_back(self._work), name="give-back")
-        self._parts.callback(resting.cancel)
-        await set_health(health, _SERVICES)
-        self._parts.push_async_callback(health.enter_graceful_shutdown)
+        self._closing.push_async_callback(server.stop, _GRACE_S)
+
+    async def _wrong(self) -> str:
+        """What keeps this process from its work; empty when nothing does."""
+        paused = [f"{topic}: {w.stats.paused}" for topic, w in self._writers.items() if w.stats.paused]
+        if paused:
+            return "; ".join(paused)
+        assert self._engines is not None
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                await self._engines.log.epoch("points")
+        except StoreError as error:
+            return f"the event log does not answer: {error}"
+        except TimeoutError:
+            return f"the event log does not answer within {_CHECK_S:.0f} s"
+        return ""
 
     def _work(self) -> int:
         """A number that rises with all that is written and read."""
@@ -160,6 +169,8 @@ class OneProcess:
 
     async def ended(self) -> None:
         """Waits until a part ends by itself, which none should, and raises what it died of."""
+        if not self._tasks:
+            await asyncio.Event().wait()
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -174,7 +185,7 @@ class OneProcess:
 
     async def stop(self) -> None:
         """Ends all parts. May be called after a failed start."""
-        await self._parts.aclose()
+        await self._closing.aclose()
 
 
 async def _stop_writer(writer: WriterLoop[Any], task: asyncio.Task[None]) -> None:

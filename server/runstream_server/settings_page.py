@@ -70,7 +70,7 @@ def render() -> str:
             client,
             "## Sender\n\nRead once, from the environment of the script that starts it.\n",
             sender,
-            "## Server: `runstream up`\n",
+            "## Server: `runstream up`, `ingest`, `writer`, `query`\n",
             server,
             _CONFIG,
         )

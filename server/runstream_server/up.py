@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
 
-from runstream import __version__
 from runstream.home import Discovery, discovery_path, read_discovery, remove_discovery, write_discovery
 from runstream.sender.start import ensure_sender
 from runstream.spool.folder import spool_root
 from runstream_ingest.errors import IngestError
 from runstream_server.config import ServerConfig
 from runstream_server.data_folder import DataFolder
-from runstream_server.drain import stop_signal
-from runstream_server.errors import ConfigError, ServerError
+from runstream_server.errors import ServerError
+from runstream_server.identity import credentials, identify
 from runstream_server.lean import keep_lean
 from runstream_server.listen import authority, local_host, port_of, reserve, reserve_kept
+from runstream_server.serving import serve
 from runstream_server.telemetry import configure_logging
-from runstream_store.credentials import Authenticator, KeyFile, local_token
+from runstream_store.credentials import Authenticator
 from runstream_store.errors import StoreError
-
-if TYPE_CHECKING:
-    from runstream_server.process import OneProcess
 
 _log = logging.getLogger("runstream.server")
 
@@ -44,20 +39,14 @@ def run(config: ServerConfig) -> int:
 
 
 def _run(config: ServerConfig, data: DataFolder) -> int:
-    keys = KeyFile(config.data / "keys.json")
-    token = local_token(config.data / "token")
-    authenticator = Authenticator(token, keys)
-    if not config.loopback and not authenticator.has_keys():
-        raise ConfigError(
-            f"--host {config.host} lets other machines in, and there is no API key yet. "
-            f"Make one first: runstream keys add NAME --data {config.data}"
-        )
+    authenticator, token = credentials(config)
+    assert config.grpc_port is not None
     if config.autostarted:
         grpc_port, http = reserve_kept(config.host)
     else:
         grpc_port, http = reserve(config.host, config.grpc_port, config.http_port)
     with http:
-        return asyncio.run(_serve(config, data, authenticator, token, grpc_port, http))
+        return asyncio.run(_serve(config, data, authenticator, token or "", grpc_port, http))
 
 
 async def _serve(
@@ -69,74 +58,37 @@ async def _serve(
     http: socket.socket,
 ) -> int:
     keep_lean()
-    from runstream_server.process import Identity, OneProcess  # after the cheap checks: it takes a second
+    from runstream_server.process import ServerProcess  # after the cheap checks: it takes a second
 
     host = local_host(config.host)
     grpc_address = authority(host, grpc_port)
     http_url = f"http://{authority(host, port_of(http))}"
-    # Who reaches a wildcard address knows a name of this machine that it does not know itself.
-    advertised = config.public_url or (http_url if host == config.host else "")
-    # Behind loopback there is nobody to know this machine by its name.
-    names = () if config.loopback else (socket.gethostname(), socket.getfqdn(), config.host)
-    identity = Identity(
-        server_id=data.server_id(),
-        authenticator=authenticator,
-        version=__version__,
-        http_url=config.public_url or http_url,
-        advertised_url=advertised,
-        hosts=(*config.hosts, *names),
+    identity = identify(config, authenticator, port_of(http))
+    process = ServerProcess(config, identity, grpc_port, http)
+
+    def listens() -> None:
+        discovery = Discovery(
+            grpc=grpc_address,
+            http=http_url,
+            pid=os.getpid(),
+            token=token,
+            started_ns=time.time_ns(),
+            data=str(config.data),
+            version=identity.version,
+            epoch=process.epoch.hex(),
+            autostarted=config.autostarted,
+        )
+        data.describe({"grpc": grpc_address, "http": http_url})
+        _announce(config, discovery)
+        write_discovery(discovery)
+        _deliver_what_waits()
+
+    return await serve(
+        process,
+        listens,
+        lambda: remove_discovery(os.getpid()),
+        idle_exit_s=config.idle_exit_s if config.autostarted else 0,
     )
-    process = OneProcess(config, identity, grpc_port, http)
-    async with stop_signal() as stop:
-        try:
-            await process.start()
-            discovery = Discovery(
-                grpc=grpc_address,
-                http=http_url,
-                pid=os.getpid(),
-                token=token,
-                started_ns=time.time_ns(),
-                data=str(config.data),
-                version=identity.version,
-                epoch=process.epoch.hex(),
-                autostarted=config.autostarted,
-            )
-            data.describe({"grpc": grpc_address, "http": http_url})
-            _announce(config, discovery)
-            write_discovery(discovery)
-            _deliver_what_waits()
-            gc.collect()
-            gc.freeze()  # what lives from here on is small; the rest is never looked at again
-            return await _until_asked(config, process, stop)
-        finally:
-            remove_discovery(os.getpid())
-            await process.stop()
-
-
-async def _until_asked(config: ServerConfig, process: OneProcess, stop: asyncio.Event) -> int:
-    """Returns the exit code when somebody asks for the end. Raises what a part has died of."""
-    died = asyncio.create_task(process.ended())
-    waiting = [died, asyncio.create_task(_wait(stop))]
-    if config.autostarted and config.idle_exit_s:
-        waiting.append(asyncio.create_task(_idle(config, process)))
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    if died.done():
-        died.result()
-    return 0
-
-
-async def _wait(stop: asyncio.Event) -> None:
-    await stop.wait()
-
-
-async def _idle(config: ServerConfig, process: OneProcess) -> None:
-    """Returns when nobody has used the server for long enough."""
-    left = config.idle_exit_s
-    while left > 0:
-        await asyncio.sleep(left)
-        left = config.idle_exit_s - process.idle_s()
 
 
 def _deliver_what_waits() -> None:

@@ -272,8 +272,11 @@ class TestQueries:
 class TestMigrations:
     async def test_they_are_applied_once(self, tables_engine: TablesEngine) -> None:
         async with tables_engine.open(migrated=False) as tables:
+            missing = await tables.pending()
             first = await tables.migrate()
             assert first[0] == "0001_initial"
+            assert missing == first
+            assert await tables.pending() == []
             assert await tables.migrate() == []
             await tables.insert_points(points(0, 10))
         async with tables_engine.open(migrated=False) as tables:

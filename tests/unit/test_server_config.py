@@ -9,6 +9,7 @@ from runstream.sender.settings import SETTINGS as SENDER_SETTINGS
 from runstream.settings import SETTINGS as CLIENT_SETTINGS
 from runstream_server.config import SETTINGS, is_loopback, read_config
 from runstream_server.errors import ConfigError
+from runstream_server.roles import SERVICES, Role
 from runstream_server.settings_page import render
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,36 @@ def test_nonsense_names_the_setting(name: str, value: str) -> None:
     variable = next(setting.environment for setting in SETTINGS if setting.name == name)
     with pytest.raises(ConfigError, match=rf"{variable}={value}: "):
         read_config({}, {variable: value})
+
+
+SHARED = {
+    "RUNSTREAM_LOG_URL": "kafka://h:9092/p",
+    "RUNSTREAM_TABLES_URL": "clickhouse://h:8123/d",
+    "RUNSTREAM_HOT_URL": "redis://h:6379/0",
+}
+
+
+def test_services_fit_on_one_machine() -> None:
+    configs = [read_config({}, SHARED, role=role) for role in SERVICES]
+    ports = [port for c in configs for port in (c.grpc_port, c.http_port) if port is not None]
+    assert len(set(ports)) == len(ports) == 5
+    by_name = {c.role.name: c for c in configs}
+    # What scripts look for when they know one address only.
+    assert (by_name["ingest"].grpc_port, by_name["query"].http_port) == (7300, 7301)
+    assert all(config.token_file is None for config in configs)
+
+
+@pytest.mark.parametrize("variable", SHARED)
+@pytest.mark.parametrize("role", SERVICES, ids=lambda role: role.name)
+def test_engines_of_one_process_are_refused_for_services(variable: str, role: Role) -> None:
+    engines = {name: url for name, url in SHARED.items() if name != variable}
+    with pytest.raises(ConfigError, match=rf"^{variable}=.*runstream {role.name}.*Set {variable} to"):
+        read_config({}, engines, role=role)
+
+
+def test_a_token_is_not_shown() -> None:
+    with pytest.raises(ConfigError, match=r"^RUNSTREAM_TOKEN=…: a token has at least 32"):
+        read_config({}, {"RUNSTREAM_TOKEN": "secret"})
 
 
 @pytest.mark.parametrize(

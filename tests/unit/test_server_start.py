@@ -12,8 +12,12 @@ import pytest
 
 from runstream import home
 from runstream_server import listen, telemetry
+from runstream_server.config import read_config
 from runstream_server.data_folder import DataFolder
 from runstream_server.errors import AddressTaken, ConfigError, DataFolderInUse
+from runstream_server.identity import credentials
+from runstream_server.roles import INGEST, QUERY, WRITER
+from runstream_store.credentials import KeyFile
 
 
 def test_a_second_server_is_told_who_has_the_data(tmp_path: Path) -> None:
@@ -27,23 +31,36 @@ def test_a_second_server_is_told_who_has_the_data(tmp_path: Path) -> None:
     DataFolder(tmp_path / "data").release()
 
 
-def test_the_data_keeps_its_identity(tmp_path: Path) -> None:
-    first = DataFolder(tmp_path / "a")
-    other = DataFolder(tmp_path / "b")
-    made = first.server_id()
-    assert len(made) == 16
-    assert made != other.server_id()
-    first.release()
-    other.release()
-    again = DataFolder(tmp_path / "a")
-    assert again.server_id() == made
-    again.release()
-
-
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="Choose another with --data DIR"):
         DataFolder(tmp_path / "file")
+
+
+def test_who_would_be_let_in(tmp_path: Path) -> None:
+    engines = {
+        "RUNSTREAM_LOG_URL": "kafka://h:1/p",
+        "RUNSTREAM_TABLES_URL": "clickhouse://h:1/d",
+        "RUNSTREAM_HOT_URL": "redis://h:1/0",
+        "RUNSTREAM_DATA": str(tmp_path),
+    }
+    with pytest.raises(ConfigError, match=r"nobody could sign in.*RUNSTREAM_KEYS_FILE"):
+        credentials(read_config({}, engines, role=INGEST))
+    assert not credentials(read_config({}, engines, role=WRITER))[0].has_keys()  # nobody calls it
+    with pytest.raises(ConfigError, match="lets other machines in"):
+        credentials(read_config({"host": "0.0.0.0"}, engines))
+    # The token in a file is made once, for all who share it.
+    shared = {**engines, "RUNSTREAM_TOKEN_FILE": str(tmp_path / "shared")}
+    (first, token), (second, again) = (credentials(read_config({}, shared, role=r)) for r in (INGEST, QUERY))
+    assert token == again
+    assert token is not None
+    assert first.who(token) == second.who(token) is not None
+    given = credentials(
+        read_config({"host": "0.0.0.0"}, {**engines, "RUNSTREAM_TOKEN": "x" * 32}, role=QUERY)
+    )
+    assert given[0].who("x" * 32) is not None
+    key = KeyFile(tmp_path / "keys.json").add("somebody")
+    assert credentials(read_config({"host": "0.0.0.0"}, engines, role=INGEST))[0].who(key) is not None
 
 
 def test_a_taken_port_is_told_with_its_option() -> None:

@@ -8,7 +8,12 @@ from urllib.parse import urlsplit
 from runstream_store.errors import ConfigError
 from runstream_store.hot.protocol import LEASE_NS, AppliedSource, HotState, Subscription
 
-__all__ = ["LEASE_NS", "AppliedSource", "HotState", "Subscription", "open_hot"]
+__all__ = ["LEASE_NS", "AppliedSource", "HotState", "Subscription", "open_hot", "shared"]
+
+
+def shared(url: str) -> bool:
+    """Whether several processes see the state at this address."""
+    return urlsplit(url).scheme in ("redis", "rediss")
 
 
 async def open_hot(url: str, *, now_ns: int | None = None, source: AppliedSource | None = None) -> HotState:

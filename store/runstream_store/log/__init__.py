@@ -15,7 +15,22 @@ from runstream_store.log.protocol import (
     StoredRecord,
 )
 
-__all__ = ["Capabilities", "Consumer", "EventLog", "Lost", "NewRecord", "Start", "StoredRecord", "open_log"]
+__all__ = [
+    "Capabilities",
+    "Consumer",
+    "EventLog",
+    "Lost",
+    "NewRecord",
+    "Start",
+    "StoredRecord",
+    "open_log",
+    "shared",
+]
+
+
+def shared(url: str) -> bool:
+    """Whether several processes may use the log at this address at the same time."""
+    return urlsplit(url).scheme == "kafka"
 
 
 async def open_log(url: str) -> EventLog:

@@ -7,7 +7,12 @@ from urllib.parse import urlsplit
 from runstream_store.errors import ConfigError
 from runstream_store.tables.protocol import Capabilities, Tables
 
-__all__ = ["Capabilities", "Tables", "open_tables"]
+__all__ = ["Capabilities", "Tables", "open_tables", "shared"]
+
+
+def shared(url: str) -> bool:
+    """Whether several processes may use the tables at this address at the same time."""
+    return urlsplit(url).scheme in ("clickhouse", "clickhouses")
 
 
 async def open_tables(url: str) -> Tables:

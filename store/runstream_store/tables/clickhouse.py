@@ -163,6 +163,13 @@ class ClickHouseTables:
         migrations = migrate.load()
         return await self._writer.run(lambda client: migrate.apply(client, migrations))
 
+    async def pending(self) -> list[str]:
+        """See `Tables.pending`."""
+        self._check_open()
+        migrations = migrate.load()
+        missing = await self._writer.run(lambda client: migrate.pending(client, migrations))
+        return [migration.label for migration in missing]
+
     async def insert_points(self, block: pa.Table, /) -> None:
         """See `Tables.insert_points`."""
         await self.insert("points", block)

@@ -31,6 +31,10 @@ ENGINE = ReplacingMergeTree
 ORDER BY number
 """
 
+_EXISTS: Final = (
+    "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'schema_migrations'"
+)
+
 # Each as one line. A list of changes in one ALTER, and CREATE … AS SELECT, are not among them.
 _SAFE: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -51,6 +55,11 @@ class Migration:
     number: int
     name: str
     text: str
+
+    @property
+    def label(self) -> str:
+        """Number and name."""
+        return f"{self.number:04}_{self.name}"
 
     @cached_property
     def statements(self) -> tuple[str, ...]:
@@ -105,38 +114,42 @@ def check(migrations: Sequence[Migration]) -> None:
                 )
 
 
+def pending(engine: Executor, migrations: Sequence[Migration]) -> list[Migration]:
+    """The migrations that are not applied yet. Changes nothing.
+
+    :raises MigrationError: the tables are of a newer version, or an applied migration was edited.
+    """
+    if not engine.rows(_EXISTS):
+        return list(migrations)
+    rows = engine.rows("SELECT number, name, checksum FROM schema_migrations FINAL ORDER BY number")
+    done = {int(str(number)): (str(name), str(checksum)) for number, name, checksum in rows}
+    newer = sorted(set(done) - {migration.number for migration in migrations})
+    if newer:
+        raise MigrationError(
+            f"the tables were made by a newer runstream: {newer[0]:04}_{done[newer[0]][0]} is unknown here"
+        )
+    for migration in migrations:
+        before = done.get(migration.number)
+        if before is not None and before[1] != migration.checksum:
+            raise MigrationError(f"migration {migration.label} is not the one that made these tables")
+    return [migration for migration in migrations if migration.number not in done]
+
+
 def apply(
     engine: Executor, migrations: Sequence[Migration], run: Callable[[str], str] = lambda sql: sql
 ) -> list[str]:
-    """Applies what is not applied yet and returns the names.
+    """Applies what is not applied yet and returns the names. Several may do it at the same time.
 
     :param run: may adapt a statement to the engine.
     :raises MigrationError: the tables are of a newer version, or an applied migration was edited.
     """
     engine.command(run(TABLE))
-    rows = engine.rows("SELECT number, name, checksum FROM schema_migrations FINAL ORDER BY number")
-    done = {int(str(number)): (str(name), str(checksum)) for number, name, checksum in rows}
-    known = {migration.number for migration in migrations}
-    newer = sorted(set(done) - known)
-    if newer:
-        name = done[newer[0]][0]
-        raise MigrationError(
-            f"the tables were made by a newer runstream: {newer[0]:04}_{name} is unknown here"
-        )
-    applied = []
-    for migration in migrations:
-        before = done.get(migration.number)
-        if before is not None:
-            if before[1] != migration.checksum:
-                raise MigrationError(
-                    f"migration {migration.number:04}_{migration.name} is not the one that made these tables"
-                )
-            continue
+    missing = pending(engine, migrations)
+    for migration in missing:
         for statement in migration.statements:
             engine.command(run(statement))
         engine.command(
             "INSERT INTO schema_migrations (number, name, checksum) VALUES"
             f" ({migration.number}, '{migration.name}', '{migration.checksum}')"
         )
-        applied.append(f"{migration.number:04}_{migration.name}")
-    return applied
+    return [migration.label for migration in missing]

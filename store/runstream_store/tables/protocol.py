@@ -41,6 +41,13 @@ class Tables(Protocol):
         """
         ...
 
+    async def pending(self) -> list[str]:
+        """The names of the migrations that `migrate` would apply.
+
+        :raises MigrationError: as `migrate`.
+        """
+        ...
+
     async def insert_points(self, block: pa.Table, /) -> None:
         """Inserts elements. The same as `insert("points", block)`."""
         ...

@@ -1,0 +1,39 @@
+"""What the parts hold: a sink for each topic, the services of the gRPC and HTTP ports. New ones go here."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from runstream_ingest.writers.points import PointsSink
+from runstream_ingest.writers.runs import RunsSink
+from runstream_ingest.writers.sink import Sink
+from runstream_query.service import QueryServicer, query_service
+from runstream_query.services import Service
+from runstream_query.settings import QuerySettings
+from runstream_server.drain import log_ends
+from runstream_server.engines import Engines
+
+
+def sinks() -> tuple[Sink[Any], ...]:
+    """What a writer process does: a sink for each topic."""
+    return (
+        PointsSink(),
+        RunsSink(),
+    )
+
+
+def queries(engines: Engines, settings: QuerySettings) -> QueryServicer:
+    """What answers the pages, and the query service."""
+    return QueryServicer(
+        engines.tables,
+        engines.hot,
+        settings,
+        epochs=engines.log.epoch,
+        ends=partial(log_ends, engines.log),
+    )
+
+
+def services(engines: Engines, queries: QueryServicer) -> tuple[Service, ...]:
+    """What a query process answers on both ports."""
+    return (query_service(queries),)
