@@ -12,8 +12,9 @@ import pytest
 from deploy.engines.kafka import Kafka
 from deploy.engines.process import EngineMissing
 from deploy.engines.redis import Redis
+from deploy.engines.s3 import S3
 
-T = TypeVar("T", Kafka, Redis)
+T = TypeVar("T", Kafka, Redis, S3)
 
 
 @contextmanager
@@ -45,4 +46,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A server. Tests have their own prefixes."""
     folder = tmp_path_factory.mktemp("redis")
     with running(lambda: Redis(folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A server with a bucket. Tests have their own prefixes."""
+    folder = tmp_path_factory.mktemp("s3")
+    with running(lambda: S3(folder)) as server:
         yield server

@@ -12,6 +12,11 @@
     │   ├── LogCorrupt       the file is damaged, or newer than this version
     │   ├── RecordTooLarge   a record is larger than the log takes
     │   └── PositionUnknown  a position that this log never gave out
+    ├── ObjectsError
+    │   ├── ObjectMissing    there is no such object
+    │   ├── ObjectsFull      no space left (retryable)
+    │   ├── ObjectsUnavailable the storage did not answer (retryable)
+    │   └── ObjectsRefused   the credential or the bucket is wrong
     └── TablesError
         ├── TablesLocked     another process has the tables open
         ├── TablesFull       no space left (retryable)
@@ -74,6 +79,30 @@ class RecordTooLarge(LogError):
 
 class PositionUnknown(LogError):
     """A position after the end of the log: the log is an older copy, or another one."""
+
+
+class ObjectsError(StoreError):
+    """Any error of object storage."""
+
+
+class ObjectMissing(ObjectsError):
+    """There is no such object, or it is shorter than was thought."""
+
+
+class ObjectsFull(ObjectsError):
+    """No space is left."""
+
+    retryable = True
+
+
+class ObjectsUnavailable(ObjectsError):
+    """The storage did not answer. Whether the object was stored is unknown; putting it again is harmless."""
+
+    retryable = True
+
+
+class ObjectsRefused(ObjectsError):
+    """The credential or the bucket is wrong. Somebody must change something."""
 
 
 class TablesError(StoreError):

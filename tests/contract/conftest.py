@@ -16,11 +16,13 @@ import pytest
 
 from runstream_store.hot import HotState, open_hot
 from runstream_store.log import EventLog
+from runstream_store.objects import Objects, open_objects
 from runstream_store.tables import Tables
 from runstream_store.tables.clickhouse import ClickHouseTables
 from tests.contract.engines import (
     HOTS,
     LOGS,
+    OBJECTS,
     TABLES,
     LogEngine,
     TablesEngine,
@@ -29,12 +31,13 @@ from tests.contract.engines import (
     delete_topics,
     kafka,
     redis,
+    s3,
     sqlite,
 )
 
 START_NS = 1_700_000_000_000_000_000
 
-_ENGINE_MARKS = {"kafka": pytest.mark.engine, "redis": pytest.mark.engine}
+_ENGINE_MARKS = {"kafka": pytest.mark.engine, "redis": pytest.mark.engine, "s3": pytest.mark.engine}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -122,3 +125,19 @@ async def hot(hot_url: str) -> AsyncIterator[HotState]:
         yield state
     finally:
         await state.close()
+
+
+@pytest.fixture(params=[pytest.param(name, marks=_ENGINE_MARKS.get(name, ())) for name in OBJECTS])
+def objects_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return f"file://{tmp_path}/objects"
+    return s3(request.getfixturevalue("s3_server"))
+
+
+@pytest.fixture
+async def objects(objects_url: str) -> AsyncIterator[Objects]:
+    opened = await open_objects(objects_url)
+    try:
+        yield opened
+    finally:
+        await opened.close()

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.engines.kafka import Kafka
 from deploy.engines.redis import Redis
+from deploy.engines.s3 import S3
 from runstream_store.log import EventLog, open_log
 from runstream_store.log.kafka_settings import KafkaSettings
 from runstream_store.tables import Tables, open_tables
@@ -108,6 +109,13 @@ def redis(server: Redis) -> str:
     return f"{server.url}/0?prefix=test-{os.urandom(8).hex()}"
 
 
+def s3(server: S3) -> str:
+    """Objects of its own in a bucket."""
+    place, _, options = server.url.partition("?")
+    return f"{place}/test-{os.urandom(8).hex()}?{options}"
+
+
 LOGS = ["sqlite", "kafka"]
 HOTS = ["memory", "redis"]
+OBJECTS = ["folder", "s3"]
 TABLES = ["chdb", "clickhouse"]

@@ -1,0 +1,115 @@
+"""One suite for every object storage."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+
+import pytest
+
+from deploy.engines.process import free_ports
+from runstream_store.errors import ClosedError, ConfigError, ObjectMissing, ObjectsError, ObjectsUnavailable
+from runstream_store.objects import CHUNK_BYTES, Objects, chunk_key, open_objects
+
+
+def named(data: bytes | bytearray) -> str:
+    return chunk_key(hashlib.sha256(data).digest())
+
+
+def test_a_name_tells_the_content() -> None:
+    key = named(b"abc")
+    assert key == "sha256/ba/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("size", [1, 5, 70_000, 9 << 20])
+async def test_what_is_put_is_there(objects: Objects, size: int) -> None:
+    data = os.urandom(size)
+    key = named(data)
+    assert await objects.size(key) is None
+    assert await objects.put(key, data)
+    assert await objects.size(key) == size
+    assert await objects.read(key, 0, size) == data
+
+
+async def test_the_greatest_object(objects: Objects) -> None:
+    data = bytearray(os.urandom(1 << 20) * (CHUNK_BYTES >> 20))
+    key = named(data)
+    assert await objects.put(key, memoryview(data))
+    assert await objects.size(key) == CHUNK_BYTES
+    assert await objects.read(key, CHUNK_BYTES - 3, 3) == data[-3:]
+
+
+async def test_ranges(objects: Objects) -> None:
+    data = os.urandom(1000)
+    key = named(data)
+    await objects.put(key, data)
+    for start, length in (0, 1), (999, 1), (10, 500), (0, 1000), (5, 0):
+        assert await objects.read(key, start, length) == data[start : start + length]
+    for start, length in (0, 1001), (1000, 1), (990, 11):
+        with pytest.raises(ObjectsError):
+            await objects.read(key, start, length)
+
+
+async def test_a_second_put_changes_nothing(objects: Objects) -> None:
+    data = os.urandom(1000)
+    assert await objects.put(named(data), data)
+    assert not await objects.put(named(data), data)
+    assert await objects.read(named(data), 0, 1000) == data
+
+
+async def test_many_put_the_same_at_once(objects: Objects) -> None:
+    data = os.urandom(100_000)
+    made = await asyncio.gather(*(objects.put(named(data), data) for _ in range(20)))
+    assert sum(made) == 1
+    assert await objects.read(named(data), 0, len(data)) == data
+
+
+async def test_many_objects_at_once(objects: Objects) -> None:
+    contents = [os.urandom(100 + n) for n in range(200)]
+    assert all(await asyncio.gather(*(objects.put(named(data), data) for data in contents)))
+    read = await asyncio.gather(*(objects.read(named(data), 0, len(data)) for data in contents))
+    assert read == contents
+
+
+async def test_what_is_not_there(objects: Objects) -> None:
+    assert await objects.size(named(b"nothing")) is None
+    with pytest.raises(ObjectMissing):
+        await objects.read(named(b"nothing"), 0, 1)
+
+
+async def test_they_are_there_after_a_restart(objects_url: str) -> None:
+    data = os.urandom(1000)
+    first = await open_objects(objects_url)
+    await first.put(named(data), data)
+    await first.close()
+    await first.close()
+    with pytest.raises(ClosedError):
+        await first.size(named(data))
+    second = await open_objects(objects_url)
+    assert await second.read(named(data), 0, 1000) == data
+    await second.close()
+
+
+async def test_two_see_the_same(objects: Objects, objects_url: str) -> None:
+    other = await open_objects(objects_url)
+    data = os.urandom(1000)
+    assert await objects.put(named(data), data)
+    assert not await other.put(named(data), data)
+    assert await other.size(named(data)) == 1000
+    await other.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "file://host/x", "file:x", "s3://", "s3://b?no_such_option=1"])
+async def test_addresses_that_make_no_sense(url: str) -> None:
+    with pytest.raises(ConfigError):
+        await open_objects(url)
+
+
+async def test_a_server_that_is_not_there_may_come_back() -> None:
+    url = f"s3://b?endpoint=http://127.0.0.1:{free_ports(1)[0]}&access_key_id=a&secret_access_key=b"
+    objects = await open_objects(url)
+    with pytest.raises(ObjectsUnavailable) as failed:
+        await objects.put("sha256/aa/aa", b"x")
+    assert failed.value.retryable
+    await objects.close()
