@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from runstream.internal.v1 import twin_pb2
 from runstream.v1 import event_pb2, ingest_service_pb2
 from runstream_ingest import limits, records, wire
+from runstream_ingest.artifacts import decode_manifest
 from runstream_ingest.batch import decode_points
 from runstream_ingest.errors import RecordRefused, RequestMalformed, too_large, unsupported
 from runstream_ingest.events import decode_events
@@ -102,7 +103,9 @@ def accept(incoming: Incoming, *, received_time_ns: int, principal: str, most: i
             run = decode_events(incoming.payload).events[0].run
             topic, key = records.RUNS, _KEY_SEPARATOR.join((run.workspace.encode(), run.run.encode()))
         case "artifact":
-            raise unsupported("this server does not keep artifacts")
+            run = decode_manifest(incoming.payload).run
+            topic = records.ARTIFACTS
+            key = _KEY_SEPARATOR.join((run.workspace.encode(), run.run.encode()))
         case _:
             raise unsupported("a record without a payload that this server knows")
     value = records.encode_log_record(

@@ -18,6 +18,8 @@ import grpc
 
 from runstream.v1 import error_pb2, ingest_service_pb2, run_pb2
 from runstream_ingest import limits
+from runstream_ingest.artifacts import decode_manifest
+from runstream_ingest.chunk_store import ChunkStore
 from runstream_ingest.commands import Commands, Mailbox
 from runstream_ingest.envelope import (
     Accepted,
@@ -28,7 +30,7 @@ from runstream_ingest.envelope import (
     decode_once_request,
     decode_request,
 )
-from runstream_ingest.errors import RecordRefused, RequestMalformed, too_large, unavailable
+from runstream_ingest.errors import RecordRefused, RequestMalformed, too_large, unavailable, unsupported
 from runstream_store.credentials import Authenticator, Principal
 from runstream_store.errors import RecordTooLarge, StoreError
 from runstream_store.hot import HotState
@@ -98,6 +100,7 @@ class IngestServicer:
         auth: Authenticator,
         settings: IngestSettings,
         hot: HotState,
+        chunks: ChunkStore | None = None,
         *,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -106,6 +109,7 @@ class IngestServicer:
         self._auth = auth
         self._settings = settings
         self._hot = hot
+        self._chunks = chunks
         self._clock_ns = clock_ns
         self._budget = limits.ByteBudget(settings.budget_bytes)
         self._commands = Commands(hot)
@@ -261,12 +265,24 @@ class IngestServicer:
                 return await asyncio.to_thread(
                     accept, incoming, received_time_ns=now, principal=principal.name, most=most
                 )
-            return accept(incoming, received_time_ns=now, principal=principal.name, most=most)
+            accepted = accept(incoming, received_time_ns=now, principal=principal.name, most=most)
+            if incoming.kind == "artifact":
+                await self._require_chunks(incoming.payload)
+            return accepted
         except RecordRefused:
             raise
         except Exception as error:  # a fault of ours: the client keeps the record until it is repaired
             logger.exception("a record could not be checked")
             raise unavailable(f"the server failed at this record: {error!r}") from error
+
+    async def _require_chunks(self, payload: bytes) -> None:
+        """What is listed can be read: a manifest is taken when all its chunks are stored."""
+        if self._chunks is None:
+            raise unsupported("this server keeps no files")
+        try:
+            await self._chunks.require(decode_manifest(payload))
+        except StoreError as error:
+            raise unavailable(f"the object storage does not answer: {error}") from error
 
     async def _append(
         self, topic: str, items: list[tuple[int, Accepted]]

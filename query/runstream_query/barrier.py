@@ -29,7 +29,7 @@ from runstream_store.hot import HotState
 from runstream_store.position import Position
 from runstream_store.tables import Tables
 
-CONSUMERS: Final = ("points", "runs")
+CONSUMERS: Final = ("points", "runs", "artifacts")
 
 Epochs = Callable[[str], Awaitable[bytes]]
 """Gives the epoch that a topic of the log has now."""
@@ -181,6 +181,15 @@ class Barrier:
         """Waits for the positions of a ReadBarrier. Raises as its two steps do."""
         await self.reach_points(await self.reach_runs(message, deadline), deadline)
 
+    async def reach_artifacts(self, message: Any) -> None:
+        """Waits for the positions of a ReadBarrier, and a little for all files whose upload was acknowledged.
+
+        Raises as `reach`.
+        """
+        deadline = self.deadline(message)
+        await self.reach_points(await self.reach_runs(message, deadline), deadline)
+        await self._catch_up("artifacts", deadline)
+
     async def reach_points(self, positions: Sequence[Position], deadline: float) -> None:
         """The second step: waits until points are there.
 
@@ -210,11 +219,11 @@ class Barrier:
                 )
         runs = [position for position in positions if position.topic == "runs"]
         await self._wait(runs, deadline, "what was just logged")
-        await self._catch_up(deadline)
+        await self._catch_up("runs", deadline)
         return [position for position in positions if position.topic != "runs"]
 
-    async def _catch_up(self, deadline: float) -> None:
-        """Waits for the events of runs that are in the log by now.
+    async def _catch_up(self, topic: str, deadline: float) -> None:
+        """Waits for what is in the log by now: for the events of runs, if they are the topic.
 
         A run whose end was acknowledged is then known to have ended, also to who asks without a position. It
         is not waited for long: when the writer stands still, reads go on, and ReadInfo.as_of tells how far
@@ -222,7 +231,7 @@ class Barrier:
         """
         if self._ends is not None:
             left = max(0.0, min(deadline - time.monotonic(), _CATCH_UP_S))
-            await self._hot.wait_applied("runs", await self._ends("runs"), left)
+            await self._hot.wait_applied(topic, await self._ends(topic), left)
 
     async def unsettled(self, ends: RunEnds) -> list[str]:
         """The runs with a writer that has ended, and whose last points are not in the tables."""

@@ -19,6 +19,7 @@ from runstream_query import login
 from runstream_query.access import Access
 from runstream_query.connect import ServiceApplication
 from runstream_query.errors import NotFound, QueryServiceError, Unauthenticated
+from runstream_query.files import Downloads
 from runstream_query.pages import Page, Pages
 from runstream_query.service import QueryServicer
 from runstream_query.services import Service, translated
@@ -73,21 +74,34 @@ class Request:
         return self.headers.get("authorization") or login.bearer(self.headers.get("cookie"), self.host)
 
 
-def build_app(servicer: QueryServicer, services: Sequence[Service], access: Access) -> App:
+def build_app(
+    servicer: QueryServicer,
+    services: Sequence[Service],
+    access: Access,
+    downloads: Downloads | None = None,
+) -> App:
     """The ASGI application of the HTTP port.
 
     :param servicer: answers the pages.
     :param services: what is spoken in the Connect protocol.
+    :param downloads: answers requests for files.
     """
-    return HttpPort(servicer, services, access)
+    return HttpPort(servicer, services, access, downloads)
 
 
 class HttpPort:
     """Sends each request where it belongs."""
 
-    def __init__(self, servicer: QueryServicer, services: Sequence[Service], access: Access) -> None:
+    def __init__(
+        self,
+        servicer: QueryServicer,
+        services: Sequence[Service],
+        access: Access,
+        downloads: Downloads | None = None,
+    ) -> None:
         """See `build_app`."""
         self._servicer = servicer
+        self._downloads = downloads
         self._access = access
         applications = [ServiceApplication(service, access) for service in services]
         self._services = {application.path: application for application in applications}
@@ -122,7 +136,9 @@ class HttpPort:
             headers=headers,
             secure=scope.get("scheme") == "https" or self._is_public(host),
         )
-        await _respond(send, await self._answer(request, receive), head=request.method == "HEAD")
+        page = await self._answer(request, receive, send)
+        if page is not None:
+            await _respond(send, page, head=request.method == "HEAD")
 
     def is_me(self, host: str) -> bool:
         """Whether a `host` header names this server. Plain addresses are good: nobody can bind them to
@@ -140,7 +156,9 @@ class HttpPort:
         """Whether people reach the server by this name through something that speaks TLS for it."""
         return self._public_secure and _name(host) == self._public
 
-    async def _answer(self, request: Request, receive: Receive) -> Page:
+    async def _answer(self, request: Request, receive: Receive, send: Send) -> Page | None:
+        """The page; None when an answer was sent."""
+        sent = _Sending(send)
         try:
             if request.path == "/login":
                 return await self._login(request, receive)
@@ -152,6 +170,16 @@ class HttpPort:
                 return Page(200, generate_latest(), CONTENT_TYPE_LATEST)
             if request.path == "/style.css":
                 return self._pages.style()
+            if self._downloads is not None and self._downloads.takes(request.segments):
+                await self._downloads.answer(
+                    request.method,
+                    request.segments,
+                    request.query,
+                    request.headers,
+                    request.authorization,
+                    sent,
+                )
+                return None
             self._access.sign_in(request.authorization)
             page = await translated(self._pages.page(request.segments, request.query))
             if page is None:
@@ -161,8 +189,12 @@ class HttpPort:
             after = request.path if request.path.startswith("/") else "/"
             return self._pages.login(401, _again(request, after), wrong=False)
         except QueryServiceError as error:
+            if sent.begun:  # the connection is cut, so that nobody takes this for the whole
+                raise
             return self._pages.error(_STATUS.get(error.code, 500), str(error))
         except Exception:
+            if sent.begun:
+                raise
             _log.exception("a page could not be made")
             return self._pages.error(500, "The page could not be made; the server's log says why.")
 
@@ -192,6 +224,18 @@ class HttpPort:
             (b"cache-control", b"no-store"),
         )
         return Page(303, b"", "text/plain; charset=utf-8", headers)
+
+
+class _Sending:
+    """Sends, and knows whether it has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        self.begun = True
+        await self._send(message)
 
 
 def _name(host: str) -> str:

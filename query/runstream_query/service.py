@@ -49,7 +49,7 @@ class QueryServicer:
         self._tables = tables
         self._hot = hot
         self.settings = settings or QuerySettings()
-        self._barrier = Barrier(hot, epochs, self.settings.barrier_timeout_ms, ends)
+        self.barrier = self._barrier = Barrier(hot, epochs, self.settings.barrier_timeout_ms, ends)
         self._runs = RunReader(tables, hot, self._barrier, self.settings)
 
     async def check(self) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from runstream.home import default_data_folder
 from runstream_server.errors import ConfigError
@@ -158,6 +158,15 @@ SETTINGS = (
         "URL",
         "Tables. Default: `chdb:///DATA/tables`, ClickHouse's engine in this process.",
     ),
+    Setting(
+        "objects_url",
+        "RUNSTREAM_OBJECTS_URL",
+        "",
+        "URL",
+        "Storage for the content of files: `file:///PATH`, or a bucket as `s3://BUCKET/PREFIX` (`gs`, `az`) "
+        "with options such as `?endpoint=…&region=…`. Services of a cluster share it. Default: "
+        "`file:///DATA/objects`.",
+    ),
     Setting("hot_url", "RUNSTREAM_HOT_URL", "memory://", "URL", "Hot state: leases, applied positions."),
     Setting(
         "keys_file",
@@ -244,6 +253,7 @@ class ServerConfig:
     hosts: tuple[str, ...]
     log_url: str
     tables_url: str
+    objects_url: str
     hot_url: str
     keys_file: Path
     token_file: Path | None
@@ -301,6 +311,7 @@ def read_config(
     values["http_port"] = _port_of(values["http_port"], role.http_port)
     values["log_url"] = values["log_url"] or f"sqlite://{data}/log.sqlite"
     values["tables_url"] = values["tables_url"] or f"chdb://{data}/tables"
+    values["objects_url"] = values["objects_url"] or f"file://{quote(str(data))}/objects"
     if not role.alone:
         _check_shared(role, values)
     return ServerConfig(role=role, **values, autostarted=autostarted)  # type: ignore[arg-type]  # the table has every field

@@ -16,6 +16,7 @@ from runstream_server.roles import Part
 from runstream_store.errors import TablesUnavailable
 from runstream_store.hot import HotState, open_hot
 from runstream_store.log import EventLog, open_log
+from runstream_store.objects import Objects, open_objects
 from runstream_store.tables import Tables, open_tables
 from runstream_store.tables.applied import applied_source
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 _AGAIN_S: Final = 0.5
 _WITH_TABLES: Final = frozenset({Part.WRITER, Part.QUERY})
+_WITH_OBJECTS: Final = frozenset({Part.INGEST, Part.QUERY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,19 @@ class Engines:
     log: EventLog
     hot: HotState
     opened_tables: Tables | None
+    opened_objects: Objects | None
 
     @property
     def tables(self) -> Tables:
         """The tables, for parts that have them."""
         assert self.opened_tables is not None, "this process has no tables"
         return self.opened_tables
+
+    @property
+    def objects(self) -> Objects:
+        """The object storage, for parts that have it."""
+        assert self.opened_objects is not None, "this process has no object storage"
+        return self.opened_objects
 
 
 async def open_engines(config: ServerConfig, closing: AsyncExitStack) -> Engines:
@@ -66,7 +75,11 @@ async def open_engines(config: ServerConfig, closing: AsyncExitStack) -> Engines
     source = None if tables is None else applied_source(tables)
     hot = await open_hot(config.hot_url, source=source)
     closing.push_async_callback(hot.close)
-    return Engines(log, hot, tables)
+    objects = None
+    if config.role.parts & _WITH_OBJECTS:
+        objects = await open_objects(config.objects_url)
+        closing.push_async_callback(objects.close)
+    return Engines(log, hot, tables, objects)
 
 
 async def _patiently(action: Callable[[], Awaitable[T]], deadline: float) -> T:

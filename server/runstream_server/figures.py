@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from runstream_ingest.chunk_service import ChunkStats
 from runstream_ingest.service import IngestStats
 from runstream_ingest.writers.loop import WriterStats
 
@@ -26,11 +27,11 @@ class Figure:
     """A counter; else a gauge."""
 
 
-def ingest_figures(stats: IngestStats) -> tuple[Figure, ...]:
+def ingest_figures(stats: IngestStats, files: ChunkStats) -> tuple[Figure, ...]:
     """Of an ingest service."""
 
-    def one(name: str) -> Callable[[], Mapping[str, float]]:
-        return lambda: {"": float(getattr(stats, name))}
+    def one(name: str, of: IngestStats | ChunkStats = stats) -> Callable[[], Mapping[str, float]]:
+        return lambda: {"": float(getattr(of, name))}
 
     return (
         Figure("ingest_streams", "Open streams of senders.", one("streams"), rises=False),
@@ -39,6 +40,10 @@ def ingest_figures(stats: IngestStats) -> tuple[Figure, ...]:
         Figure("ingest_records", "Records that were acknowledged: durable in the event log.", one("records")),
         Figure("ingest_refused", "Records that were refused for good.", one("refused")),
         Figure("ingest_postponed", "Records that senders were asked to send again.", one("postponed")),
+        Figure("chunk_streams", "Open streams of files.", one("streams", files), rises=False),
+        Figure("chunks_stored", "Chunks of files that came and are stored.", one("chunks", files)),
+        Figure("chunk_bytes", "Bytes of them.", one("bytes", files)),
+        Figure("chunks_refused", "Chunks of files that were refused.", one("refused", files)),
     )
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from runstream_ingest.writers.artifacts import ArtifactsSink
 from runstream_ingest.writers.points import PointsSink
 from runstream_ingest.writers.runs import RunsSink
 from runstream_ingest.writers.sink import Sink
+from runstream_query.access import Access
+from runstream_query.artifact_service import ArtifactServicer, artifact_service
+from runstream_query.artifacts import ArtifactReader
+from runstream_query.files import Downloads
 from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
@@ -20,6 +25,7 @@ def sinks() -> tuple[Sink[Any], ...]:
     return (
         PointsSink(),
         RunsSink(),
+        ArtifactsSink(),
     )
 
 
@@ -36,4 +42,17 @@ def queries(engines: Engines, settings: QuerySettings) -> QueryServicer:
 
 def services(engines: Engines, queries: QueryServicer) -> tuple[Service, ...]:
     """What a query process answers on both ports."""
-    return (query_service(queries),)
+    return (
+        query_service(queries),
+        artifact_service(ArtifactServicer(artifact_reader(engines, queries), queries.barrier)),
+    )
+
+
+def downloads(engines: Engines, queries: QueryServicer, access: Access) -> Downloads:
+    """What answers plain downloads of files."""
+    return Downloads(artifact_reader(engines, queries), queries.barrier, access)
+
+
+def artifact_reader(engines: Engines, queries: QueryServicer) -> ArtifactReader:
+    """What reads files."""
+    return ArtifactReader(engines.tables, engines.objects, queries.settings.query_timeout_s)

@@ -18,6 +18,9 @@ from typing import Any
 import grpc.aio
 from prometheus_client import REGISTRY
 
+from runstream_ingest.chunk_service import SERVICE as CHUNK_SERVICE
+from runstream_ingest.chunk_service import ChunkServicer, add_chunk_service
+from runstream_ingest.chunk_store import ChunkStore
 from runstream_ingest.service import SERVICE as INGEST_SERVICE
 from runstream_ingest.service import IngestServicer, IngestSettings, add_ingest_service
 from runstream_ingest.writers.loop import WriterLoop
@@ -96,7 +99,7 @@ class ServerProcess:
         ingest = None
         if Part.INGEST in self._parts:
             ingest = self._add_ingest(server, engines)
-            served.append(INGEST_SERVICE)
+            served += (INGEST_SERVICE, CHUNK_SERVICE)
         app: App
         if Part.QUERY in self._parts:
             queries = parts.queries(
@@ -105,7 +108,7 @@ class ServerProcess:
             services, access = parts.services(engines, queries), Access(self._identity.authenticator)
             add_services(server, services, access)
             served += (service.descriptor.full_name for service in services)
-            app = build_app(queries, services, access)
+            app = build_app(queries, services, access, parts.downloads(engines, queries, access))
         else:
             app = operations_app(self._wrong)
         self._web = WebServer(app, self._http)
@@ -122,6 +125,7 @@ class ServerProcess:
         self._closing.push_async_callback(health.enter_graceful_shutdown)
 
     def _add_ingest(self, server: grpc.aio.Server, engines: Engines) -> IngestServicer:
+        chunks = ChunkStore(engines.objects)
         ingest = IngestServicer(
             engines.log,
             self._identity.authenticator,
@@ -132,10 +136,13 @@ class ServerProcess:
                 server_id=self.epoch,
             ),
             engines.hot,
+            chunks,
         )
         self._closing.push_async_callback(ingest.close)
-        Figures(ingest_figures(ingest.stats), REGISTRY)
+        chunk_servicer = ChunkServicer(chunks, self._identity.authenticator)
+        Figures(ingest_figures(ingest.stats, chunk_servicer.stats), REGISTRY)
         add_ingest_service(server, ingest)
+        add_chunk_service(server, chunk_servicer)
         return ingest
 
     async def _listen(self, server: grpc.aio.Server, port: int) -> None:

@@ -391,7 +391,7 @@ async def test_a_read_waits_for_its_positions(reads: Reads) -> None:
 async def test_positions_of_a_log_that_is_no_more_are_refused(reads: Reads) -> None:
     with pytest.raises(FailedPrecondition, match="epoch"):
         await reads.stream("run", barrier=messages.ReadBarrier(positions=[_at(1, bytes(16))]))
-    for wrong in _at(1, b"short"), _at(1, topic="artifacts"):
+    for wrong in _at(1, b"short"), _at(1, topic="nothing"):
         with pytest.raises(InvalidArgument):
             await reads.stream("run", barrier=messages.ReadBarrier(positions=[wrong]))
     with pytest.raises(InvalidArgument):

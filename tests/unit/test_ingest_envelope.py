@@ -200,7 +200,7 @@ def test_what_can_not_be_taken_is_refused() -> None:
     no_kind = run_pb2.RunEventBatch(writer=WRITER, events=[run_pb2.RunEvent(run=EVENTS.events[0].run)])
     cases = [
         (RECORD(), error_pb2.ERROR_CODE_UNSUPPORTED),
-        (RECORD(artifact=artifact_pb2.ArtifactManifest(path="a")), error_pb2.ERROR_CODE_UNSUPPORTED),
+        (RECORD(artifact=artifact_pb2.ArtifactManifest(path="a")), error_pb2.ERROR_CODE_INVALID),
         (RECORD(run_events=run_pb2.RunEventBatch(writer=WRITER)), error_pb2.ERROR_CODE_INVALID),
         (RECORD(run_events=run_pb2.RunEventBatch(events=EVENTS.events)), error_pb2.ERROR_CODE_INVALID),
         (RECORD(run_events=other), error_pb2.ERROR_CODE_INVALID),
