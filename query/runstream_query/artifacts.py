@@ -21,15 +21,17 @@ _UNDER: Final = f"{_OF} AND startsWith(path, {{prefix:String}})"
 
 # Uploads that repeat the content of the one before are no versions; a row that is there twice neither.
 _NEWEST: Final = f"""
-WITH arraySort(groupArray((time, writer, seq, sha256))) AS uploads,
-    arrayMap(upload -> upload.4, uploads) AS digests,
-    arrayLastIndex(digest -> digest != digests[-1], digests) AS before
-SELECT path, digests[-1] AS sha256, argMax(size, (time, writer, seq)) AS size,
-    argMax(toString(media_type), (time, writer, seq)) AS media_type,
-    toUnixTimestamp64Nano(uploads[before + 1].1) AS time_ns, length(arrayCompact(digests)) AS versions
-FROM artifacts
-WHERE {_UNDER} AND path > {{after:String}}
-GROUP BY path ORDER BY path LIMIT {{limit:UInt32}}
+SELECT path, uploads[-1].4 AS sha256, uploads[-1].5 AS size, uploads[-1].6 AS media_type,
+    toUnixTimestamp64Nano(uploads[arrayLastIndex(u -> u.4 != uploads[-1].4, uploads) + 1].1) AS time_ns,
+    length(arrayCompact(arrayMap(u -> u.4, uploads))) AS versions
+FROM
+(
+    SELECT path, arraySort(groupArray((time, writer, seq, sha256, size, toString(media_type)))) AS uploads
+    FROM artifacts
+    WHERE {_UNDER} AND path > {{after:String}}
+    GROUP BY path ORDER BY path LIMIT {{limit:UInt32}}
+)
+ORDER BY path
 """
 _TOTAL: Final = f"SELECT uniqExact(path) AS total FROM artifacts WHERE {_UNDER}"
 _UPLOADS: Final = f"""
