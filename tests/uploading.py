@@ -105,7 +105,7 @@ class Uploads:
     def read(self, run: str, path: str, **more: int) -> bytes:
         request = artifact_service_pb2.GetArtifactRequest(
             run=self.run(run), path=path, barrier=self.barrier(), **more
-        )  # type: ignore[arg-type]
+        )
         first, *rest = self.artifacts.GetArtifact(request, metadata=self.metadata)
         assert first.HasField("artifact")
         return b"".join(message.data for message in rest)

@@ -40,7 +40,7 @@ def client(server: Server) -> Iterator[Uploads]:
     made.close()
 
 
-def status(call: object) -> tuple[grpc.StatusCode, str]:
+def status(call: object) -> tuple[grpc.StatusCode, str | None]:
     with pytest.raises(grpc.RpcError) as caught:
         call()  # type: ignore[operator]
     return caught.value.code(), caught.value.details()
