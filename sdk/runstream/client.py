@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from runstream.changes import Changes
 from runstream.connections import Connections
 from runstream.errors import (
     AuthenticationError,
@@ -29,6 +30,7 @@ from runstream.errors import (
     ServiceError,
     ServiceUnavailableError,
     UserError,
+    VersionError,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +47,11 @@ _ERRORS: Final[Mapping[str, type[RunstreamError]]] = {
     "deadline_exceeded": DeadlineError,
     "unavailable": ServiceUnavailableError,
     "invalid_argument": UserError,
+    "unimplemented": VersionError,
 }
+ArchiveView = Literal["active", "all", "archived"]
+"""Without archived ones, all, or only archived ones."""
+
 _BARRIER_S: Final = 30.0
 _COMPRESSED: Final = 1
 _END: Final = 2
@@ -60,10 +66,12 @@ class LogPosition(NamedTuple):
     epoch: bytes
 
     @classmethod
-    def of(cls, position: LogPosition | Mapping[str, Any]) -> LogPosition:
-        """A position, also from the sender's JSON, where the epoch is hexadecimal."""
+    def of(cls, position: LogPosition | run_pb2.LogPosition | Mapping[str, Any]) -> LogPosition:
+        """A position, also from a message, and from the sender's JSON, where the epoch is hexadecimal."""
         if isinstance(position, LogPosition):
             return position
+        if not isinstance(position, Mapping):
+            return cls(position.topic, position.partition, position.offset, position.epoch)
         epoch = position["epoch"]
         return cls(
             str(position["topic"]),
@@ -73,7 +81,7 @@ class LogPosition(NamedTuple):
         )
 
 
-Positions = Iterable[LogPosition | Mapping[str, Any]]
+Positions = Iterable["LogPosition | run_pb2.LogPosition | Mapping[str, Any]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,7 @@ class Selection:
     max_time_ns: int | None = None
 
 
-class Client:
+class Client(Changes):
     """Asks a server. Keeps connections open; `close` or a `with` block ends them."""
 
     def __init__(
@@ -202,7 +210,9 @@ class Client:
 
         request = messages.GetRunRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
         _bar(request.barrier, positions, timeout_s, allow_settling=True)
-        answer: messages.GetRunResponse = self._call("GetRun", request, messages.GetRunResponse, timeout_s)
+        answer: messages.GetRunResponse = self._call(
+            _SERVICE + "GetRun", request, messages.GetRunResponse, timeout_s
+        )
         return answer.run
 
     def list_series(
@@ -220,7 +230,9 @@ class Client:
 
         request = messages.ListSeriesRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
         _bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
-        return list(self._call("ListSeries", request, messages.ListSeriesResponse, timeout_s).series)
+        return list(
+            self._call(_SERVICE + "ListSeries", request, messages.ListSeriesResponse, timeout_s).series
+        )
 
     def search_runs(
         self,
@@ -228,44 +240,81 @@ class Client:
         experiments: Iterable[str] = (),
         statuses: Iterable[run_pb2.RunStatus.ValueType] = (),
         *,
+        filter: str = "",
+        order_by: Iterable[tuple[str, bool]] = (),
+        top_level: bool = False,
+        children_of: str | None = None,
+        descendants_of: str | None = None,
+        archive: ArchiveView = "active",
+        columns: Iterable[str] = (),
         limit: int | None = None,
         positions: Positions = (),
         timeout_s: float = _BARRIER_S,
     ) -> Iterator[query_service_pb2.Run]:
-        """Runs, newest start first, page by page as they are taken.
+        """Runs, page by page as they are taken; newest start first, unless ordered otherwise.
 
         :param workspace: empty for all.
         :param experiments: empty for all.
         :param statuses: empty for all.
+        :param filter: condition in the filter language.
+        :param order_by: fields of that language, each with whether it goes from great to small.
+        :param top_level: only runs without a parent.
+        :param children_of: only children of the run with this id.
+        :param descendants_of: these, their children, and so on.
+        :param columns: what is wanted of each run, as `params.*`; empty for tags and system attributes.
         :param limit: at most so many.
         """
         from runstream.v1 import query_service_pb2 as messages
 
         request = messages.SearchRunsRequest(
-            workspace=workspace, experiments=experiments, statuses=statuses, page_size=1000
+            workspace=workspace,
+            experiments=experiments,
+            statuses=statuses,
+            page_size=1000,
+            filter=filter,
+            archive=_archive_view(archive),
+            columns=columns,
         )
+        for field, descending in order_by:
+            request.order_by.add(field=field, descending=descending)
+        if top_level:
+            request.family.top_level = True
+        if children_of is not None:
+            request.family.children_of = children_of
+        if descendants_of is not None:
+            request.family.descendants_of = descendants_of
         _bar(request.barrier, positions, timeout_s, allow_settling=True)
         left = limit
         while left is None or left > 0:
             if left is not None:
                 request.page_size = min(left, 1000)
-            page = self._call("SearchRuns", request, messages.SearchRunsResponse, timeout_s)
+            page = self._call(_SERVICE + "SearchRuns", request, messages.SearchRunsResponse, timeout_s)
             yield from page.runs
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
             left = None if left is None else left - len(page.runs)
 
-    def list_experiments(self, workspace: str = "") -> Iterator[query_service_pb2.Experiment]:
+    def list_experiments(
+        self,
+        workspace: str = "",
+        *,
+        archive: ArchiveView = "active",
+        positions: Positions = (),
+        timeout_s: float = _BARRIER_S,
+    ) -> Iterator[query_service_pb2.Experiment]:
         """Experiments, the last active first.
 
         :param workspace: empty for all.
         """
         from runstream.v1 import query_service_pb2 as messages
 
-        request = messages.ListExperimentsRequest(workspace=workspace)
+        request = messages.ListExperimentsRequest(workspace=workspace, archive=_archive_view(archive))
+        _bar(request.barrier, positions, timeout_s, allow_settling=True)
         while True:
-            page = self._call("ListExperiments", request, messages.ListExperimentsResponse)
+            page = self._call(
+                _SERVICE + "ListExperiments", request, messages.ListExperimentsResponse, timeout_s
+            )
             yield from page.experiments
             if not page.next_page_token:
                 return
@@ -277,7 +326,7 @@ class Client:
         from runstream.v1 import query_service_pb2 as messages
 
         request = messages.GetPortalLinkRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
-        return str(self._call("GetPortalLink", request, messages.GetPortalLinkResponse).url)
+        return str(self._call(_SERVICE + "GetPortalLink", request, messages.GetPortalLinkResponse).url)
 
     def close(self) -> None:
         """Ends the connections."""
@@ -314,9 +363,9 @@ class Client:
         _bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
         return request
 
-    def _call(self, method: str, request: Message, response: type[Any], wait_s: float = 0.0) -> Any:
+    def _call(self, path: str, request: Message, response: type[Any], wait_s: float = 0.0) -> Any:
         """One request, one response."""
-        with self._answer(method, request.SerializeToString(), "application/proto", wait_s) as answer:
+        with self._answer(path, request.SerializeToString(), "application/proto", wait_s) as answer:
             data = answer.read()
             if answer.status != 200:
                 raise _refused(answer, data)
@@ -328,7 +377,7 @@ class Client:
 
         data = request.SerializeToString()
         body = b"\0" + len(data).to_bytes(4, "big") + data
-        with self._answer("GetMetrics", body, "application/connect+proto", wait_s) as answer:
+        with self._answer(_SERVICE + "GetMetrics", body, "application/connect+proto", wait_s) as answer:
             if answer.status != 200:
                 raise _refused(answer, answer.read())
             while True:
@@ -344,11 +393,11 @@ class Client:
                 yield twin_pb2.GetMetricsResponse.FromString(data)
 
     @contextmanager
-    def _answer(self, method: str, body: bytes, kind: str, wait_s: float) -> Iterator[HTTPResponse]:
+    def _answer(self, path: str, body: bytes, kind: str, wait_s: float) -> Iterator[HTTPResponse]:
         """Sends a request. What goes wrong on the way becomes one of our errors."""
         headers = {**self._headers, "content-type": kind, "connect-protocol-version": "1"}
         try:
-            with self._connections.send(_SERVICE + method, body, headers, wait_s) as answer:
+            with self._connections.send(path, body, headers, wait_s) as answer:
                 yield answer
         except TimeoutError as error:
             raise DeadlineError(f"the server at {self.url} did not answer in time") from error
@@ -367,6 +416,16 @@ def _bar(
     barrier.allow_settling = allow_settling
 
 
+def _archive_view(view: ArchiveView) -> query_service_pb2.ArchiveView.ValueType:
+    from runstream.v1 import query_service_pb2 as messages
+
+    return {
+        "active": messages.ARCHIVE_VIEW_UNSPECIFIED,
+        "all": messages.ARCHIVE_VIEW_ALL,
+        "archived": messages.ARCHIVE_VIEW_ARCHIVED,
+    }[view]
+
+
 def _exactly(answer: HTTPResponse, size: int) -> bytes:
     """Bytes of a stream."""
     data = answer.read(size)
@@ -382,10 +441,16 @@ def _refused(answer: HTTPResponse, data: bytes) -> RunstreamError:
         return _error(error["code"], error.get("message", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         text = data[:200].decode("utf-8", "replace").strip()
+        if answer.status == 404:
+            return VersionError(
+                "the server doesn't know this call: is it of an older version, or another program?"
+            )
         kind = ServiceUnavailableError if answer.status in (502, 503, 504) else ServiceError
         return kind(f"the answer is not one of a runstream server: HTTP {answer.status} {text}".rstrip())
 
 
 def _error(code: str, message: str) -> RunstreamError:
     """One of our errors for a code of the protocol."""
+    if code == "unimplemented":
+        message = f"the server is of another version than this client, and doesn't know this: {message}"
     return _ERRORS.get(code, ServiceError)(message or code)

@@ -15,6 +15,7 @@
     └── ServiceError                   the server, or the way to it
         ├── ServiceUnavailableError    it can't be reached just now
         ├── DeadlineError              it did not answer in the time given; older data is never given as new
+        ├── VersionError               it is older or newer than this client, and doesn't know what was asked
         └── NotFoundError              it has no such run
 
 Logging raises UserError for wrong arguments, and nothing because of the tracker: not for a full
@@ -96,3 +97,7 @@ class DeadlineError(ServiceError):
 
 class NotFoundError(ServiceError):
     """The server has no such thing."""
+
+
+class VersionError(ServiceError):
+    """The server is of another version, and doesn't know what was asked."""
