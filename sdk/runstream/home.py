@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 DEFAULT_GRPC_PORT = 7300
 DEFAULT_HTTP_PORT = 7301
-_CONFIG_PLACES = (".runstream/config.json", ".azureml/config.json")
+_CONFIG_PLACES = (".runstream/config.json", ".azureml/config.json", "aml_config/config.json")
+_MOST_CONFIG_BYTES = 1 << 20
 
 
 # ------------------------------------------------------------------------------------- folders
@@ -116,7 +117,7 @@ def sender_socket(spool_root: str | os.PathLike[str]) -> str:
 # ------------------------------------------------------------------------------- small JSON files
 
 
-def _read_json(path: Path) -> dict[str, object] | None:
+def read_json(path: Path) -> dict[str, object] | None:
     """The file's object; None when absent, unreadable, another user's, or not an object."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -128,7 +129,7 @@ def _read_json(path: Path) -> dict[str, object] | None:
     return content if isinstance(content, dict) else None
 
 
-def _write_json(path: Path, content: dict[str, object]) -> None:
+def write_json(path: Path, content: dict[str, object]) -> None:
     """Replace the file as a whole, readable for this user only."""
     made = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -140,22 +141,22 @@ def _write_json(path: Path, content: dict[str, object]) -> None:
 
 def read_ports() -> tuple[int, int] | None:
     """(gRPC, HTTP) ports of the server that starts on demand; None before its first start."""
-    content = _read_json(home() / "ports.json") or {}
+    content = read_json(home() / "ports.json") or {}
     grpc, http = content.get("grpc"), content.get("http")
     return (grpc, http) if isinstance(grpc, int) and isinstance(http, int) else None
 
 
 def write_ports(grpc: int, http: int) -> None:
     """Keep the ports for later starts."""
-    _write_json(home() / "ports.json", {"grpc": grpc, "http": http})
+    write_json(home() / "ports.json", {"grpc": grpc, "http": http})
 
 
 def learn_http(grpc: str, http: str) -> None:
     """Remember the HTTP address that the server at a gRPC address told of itself."""
-    known = _read_json(home() / "servers.json") or {}
+    known = read_json(home() / "servers.json") or {}
     address = normal_address(grpc)
     if known.get(address) != http:
-        _write_json(home() / "servers.json", {**known, address: http})
+        write_json(home() / "servers.json", {**known, address: http})
 
 
 # ------------------------------------------------------------------------------------ discovery
@@ -195,7 +196,7 @@ def discovery_path() -> Path:
 def read_discovery() -> Discovery | None:
     """What the discovery file says; None without one that can be trusted. It may be a leftover: `alive()`."""
     try:
-        content = _read_json(discovery_path())
+        content = read_json(discovery_path())
     except OSError:
         return None
     if content is None:
@@ -218,7 +219,7 @@ def read_discovery() -> Discovery | None:
 
 def write_discovery(found: Discovery) -> None:
     """Tell this user's scripts where the server listens. Called when it does."""
-    _write_json(discovery_path(), dict(found._asdict()))
+    write_json(discovery_path(), dict(found._asdict()))
 
 
 def remove_discovery(pid: int) -> None:
@@ -240,18 +241,23 @@ class ClientConfig(NamedTuple):
     http_server: str | None
     public_url: str | None
     api_key_file: str | None  # absolute
+    subscription_id: str | None = None
+    resource_group: str | None = None
 
 
 def find_config(start: str | os.PathLike[str] | None = None) -> Path | None:
     """The nearest configuration at or above a folder (default: the working directory).
 
-    At each level `.runstream/config.json` comes before `.azureml/config.json`.
+    At each level `.runstream/config.json` comes before `.azureml/config.json` and `aml_config/config.json`.
+    After all of these comes a `config.json` of the folder itself, if it names a workspace and where it is:
+    many programs have a file of that name.
     """
     try:
         folder = Path(start or os.getcwd()).absolute()
     except OSError:  # the working directory was removed
         return None
-    for level in (folder, *folder.parents):
+    levels = (folder, *folder.parents)
+    for level in levels:
         for place in _CONFIG_PLACES:
             path = level / place
             try:
@@ -259,7 +265,22 @@ def find_config(start: str | os.PathLike[str] | None = None) -> Path | None:
                     return path
             except OSError:
                 continue
-    return None
+    return next((path for level in levels if _is_plain_config(path := level / "config.json")), None)
+
+
+def _is_plain_config(path: Path) -> bool:
+    """Whether a file with a common name is a configuration of ours."""
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_CONFIG_BYTES:
+            return False
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return False
+    return (
+        isinstance(content, dict)
+        and isinstance(content.get("workspace_name"), str)
+        and ("subscription_id" in content or "server" in content)
+    )
 
 
 def load_config(path: str | os.PathLike[str]) -> ClientConfig:
@@ -282,7 +303,14 @@ def load_config(path: str | os.PathLike[str]) -> ClientConfig:
     if key_file is not None:  # relative to the folder that holds the configuration's folder
         key_file = os.path.join(path.parent.parent, os.path.expanduser(key_file))
     return ClientConfig(
-        path, text("workspace_name"), text("server"), text("http_server"), text("public_url"), key_file
+        path,
+        text("workspace_name"),
+        text("server"),
+        text("http_server"),
+        text("public_url"),
+        key_file,
+        text("subscription_id"),
+        text("resource_group"),
     )
 
 
@@ -374,7 +402,7 @@ def _nearest_config() -> ClientConfig | None:
 def _learned_http(grpc: str) -> str:
     """HTTP address of a server other than the discovery file's: as it told its sender, else the next port."""
     try:
-        learned = (_read_json(home() / "servers.json") or {}).get(grpc)
+        learned = (read_json(home() / "servers.json") or {}).get(grpc)
     except OSError:
         learned = None
     if isinstance(learned, str) and learned:

@@ -88,6 +88,39 @@ SETTINGS = (
         "Kubernetes.",
     ),
     ClientSetting(
+        "RUNSTREAM_MODE",
+        "online",
+        "online, offline or disabled",
+        "offline: what is logged stays in a spool of its own until `runstream sync`. disabled: nothing is "
+        "kept and no process started; calls are only checked.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_WORKSPACE",
+        "",
+        "name",
+        "Workspace of `Workspace.from_config()`, whatever a configuration says. Default: `workspace_name` in "
+        "the nearest `.runstream/config.json`, else `local`.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_EXPERIMENT",
+        "",
+        "name",
+        "Experiment of the run that `Run.get_context()` gives. Default: named like the script.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_RUN_ID",
+        "",
+        "run id",
+        "Set by a launcher for the script that it runs: the run that `Run.get_context()` gives. How it ends "
+        "is said by the launcher.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_RUN_TAKEN",
+        "",
+        "run id",
+        "Set by runstream for the processes that a submitted script starts; not meant to be set by people.",
+    ),
+    ClientSetting(
         "RUNSTREAM_STRICT",
         "0",
         "0 or 1",

@@ -6,12 +6,17 @@ TYPE_CHECKING = False  # as in `typing`
 
 if TYPE_CHECKING:
     from runstream.core.experiment import Experiment
-    from runstream.core.run import Run
+    from runstream.core.run import Run, get_run
     from runstream.core.workspace import Workspace
 
-__all__ = ["VERSION", "Experiment", "Run", "Workspace"]
+_MODULES = {
+    "Experiment": "experiment",
+    "Run": "run",
+    "Workspace": "workspace",
+    "get_run": "run",
+}
 
-_MODULES = {"Experiment": "experiment", "Run": "run", "Workspace": "workspace"}
+__all__ = ["VERSION", "Experiment", "Run", "Workspace", "get_run"]
 
 
 def __getattr__(name: str) -> object:

@@ -7,9 +7,11 @@ records.
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from runstream import __version__, home
+from runstream.core.mode import is_offline
 from runstream.core.notices import say, was_said
 from runstream.spool import process
 from runstream.spool.writer import DEFAULT_CAP, Origin, Target, Writer
@@ -102,13 +104,15 @@ def _tell_trouble(writer: Writer, error: OSError | None) -> None:
 
 
 def nudge_sender(*, now: bool = False) -> None:
-    """See that a sender is there. Looks at most every ten seconds, unless `now`."""
+    """See that a sender is there. Looks at most every ten seconds, unless `now`; never for offline spools."""
     global _last_nudge_ns
     clock = time.monotonic_ns()
     if not now and _last_nudge_ns and clock - _last_nudge_ns < _NUDGE_NS:
         return
     _last_nudge_ns = clock
     for root in _roots():
+        if is_offline(Path(root)):
+            continue
         try:
             from runstream.sender.start import ensure_sender
 
@@ -157,6 +161,8 @@ def flush(
     for writer in process.writers():
         if target is not None and writer.target != target:
             continue
+        if is_offline(writer.folder.root):
+            return positions, http, {"ok": False, "error": "offline", "detail": "RUNSTREAM_MODE is offline"}
         while True:
             answer = ask_flush(writer, max(0.0, deadline - time.monotonic()))
             if answer.get("error") not in ("no_sender", "unknown_writer") or time.monotonic() > patience:
@@ -221,7 +227,13 @@ def _drain() -> dict[str, Any] | None:
     try:
         while True:
             _, _, problem = flush(max(0.0, deadline - time.monotonic()))
-            if problem is None or not long or time.monotonic() > deadline - 1 or not _has_server():
+            if (
+                problem is None
+                or not long
+                or problem.get("error") == "offline"
+                or time.monotonic() > deadline - 1
+                or not _has_server()
+            ):
                 break
             time.sleep(1)  # it may only be restarting, and this is the last chance
     finally:
@@ -253,7 +265,9 @@ def tell_undelivered(problem: dict[str, Any]) -> None:
     places = ", ".join(_roots())
     count = problem.get("undelivered")
     what = f"{count:,} records" if isinstance(count, int) and count else "what was logged"
-    if problem.get("error") == "timeout":
+    if problem.get("error") == "offline":
+        line = f"offline: {what} kept in {places}; `runstream sync` delivers it"
+    elif problem.get("error") == "timeout":
         line = f"{what} not delivered yet: kept in {places}, the sender goes on with it"
     elif problem.get("error") == "starting":
         line = f"a server is being started: {what} kept in {places}, to be delivered as soon as it listens"

@@ -1,20 +1,28 @@
-"""The end of a run, as the process that started it says it."""
+"""The end of a run, as the process that started it says it, and as others ask for it."""
 
 import time
 from time import time_ns
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
-from runstream.core import delivery, exit
+from runstream.core import changes, delivery, exit
 from runstream.core.handle import RunHandle
+from runstream.core.notices import say
+from runstream.core.record import FINAL
+from runstream.core.state import ATTACHED
 from runstream.errors import DeadlineError
 from runstream.spool import layout
 
-_FINAL: Final = ("Completed", "Failed", "Canceled")
-
 
 class RunLifecycle(RunHandle):
-    """Ends a run, and waits for what it logged to arrive."""
+    """Ends a run, and waits for what it logged to arrive.
+
+    How a run ended is said by the process that started it; of a submitted run by its launcher, from the
+    script's exit code.
+    """
+
+    def start(self) -> None:
+        """Does nothing: a run is running from its start on. For scripts that call it."""
 
     def complete(self) -> None:
         """End the run well. Waits a while for the delivery, but never longer than the bound for it."""
@@ -33,23 +41,47 @@ class RunLifecycle(RunHandle):
         self._end("Failed", message, "UserError" if error_code is None else str(error_code))
 
     def cancel(self) -> None:
-        """End the run as canceled."""
-        self._end("Canceled", "", "")
+        """End the run as canceled.
+
+        From another process than the one that started it, this asks the server for its end: the status is
+        CancelRequested until the run's processes have ended. Then it raises ServiceError when no server
+        answers, or when the run is over.
+        """
+        state = self._state
+        if state.submitted:
+            say(
+                f"cancel() inside of the submitted run {self.id} does nothing: end the script instead",
+                once=f"cancel {self.id}",
+            )
+        elif state.decides() or state.silent:
+            self._end("Canceled", "", "")
+        else:
+            changes.cancel(self._experiment.workspace, state)
 
     def _end(self, status: str, message: str, code: str) -> None:
         state = self._state
-        if state.decides() and state.status in _FINAL:
-            status = state.status  # the first end counts
-        elif state.decides():
+        if state.decides() and state.status not in FINAL:  # the first end counts
             now = time_ns()
             content: dict[str, object] = {
                 "status": status,
                 "error_message": message[:100_000],
                 "error_code": code,
             }
+            self._before_end()
             state.keep(lambda channel: channel.event(layout.RUN_ENDED, content, now, last_words=True))
-        state.status = status
+            state.status = status
+            facts = state.facts
+            facts.ended_ns, facts.error_message, facts.error_code = now, message[:100_000], code
+            state.record = None
+        elif state.role == ATTACHED and not state.silent:
+            say(
+                f"{self.id} was started elsewhere: its status is not set by this process",
+                once=f"end {self.id}",
+            )
         delivery.drain_at_complete()
+
+    def _before_end(self) -> None:
+        """What is to be kept before the end is said."""
 
     def __enter__(self) -> Self:
         return self
@@ -60,9 +92,12 @@ class RunLifecycle(RunHandle):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Literal[False]:
-        if self._state.status in _FINAL:
+        state = self._state
+        if state.status in FINAL:
             return False
-        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        if not state.decides():
+            delivery.drain_at_complete()
+        elif error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self.complete()
         elif isinstance(error, KeyboardInterrupt):
             self.cancel()

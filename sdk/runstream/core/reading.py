@@ -1,14 +1,101 @@
-"""What the server has of a run."""
+"""What the server has of a run: its state, its details, its metrics."""
 
 from typing import Any
 
 from runstream.core import reads, values
 from runstream.core.handle import RunHandle
-from runstream.errors import UserError
+from runstream.core.record import FINAL, RunRecord, iso_time
+from runstream.errors import RunstreamError, UserError
+
+_GLANCE_S = 2.0
 
 
 class RunReading(RunHandle):
-    """Reads a run back. What this process has logged to it is included."""
+    """Reads a run back. What this process has logged to it is included.
+
+    Without a server, the process that began a run still knows what it said of it itself. Else these raise
+    ServiceUnavailableError, and NotFoundError for a run that the server doesn't know.
+    """
+
+    # ------------------------------------------------------------------------------------ state
+
+    @property
+    def number(self) -> int | None:
+        """Number of the run in its experiment, from 1. None until a server has seen the run."""
+        return self._record().number
+
+    @property
+    def type(self) -> str | None:
+        """What kind of run it is: None for an interactive one, `azureml.scriptrun` for a submitted script."""
+        facts = self._state.facts
+        return (facts.run_type if facts.whole else self._record().run_type) or None
+
+    @property
+    def status(self) -> str:
+        """The status as it was last read."""
+        state = self._state
+        if state.record is None and state.decides() and state.status is not None:
+            return state.status
+        return self._record().status
+
+    def get_status(self) -> str:
+        """Status of the run, such as Running or Completed. Without a server it is what this process knows."""
+        return reads.get_status(self._experiment.workspace, self._state)
+
+    def get_detailed_status(self) -> dict[str, str | None]:
+        """The status, and a sentence about it: why the run failed, for example."""
+        run = self._record(fresh=True)
+        return {"status": run.status, "details": run.error_message or None}
+
+    def get_details(self) -> dict[str, Any]:
+        """State, times, properties and log files of the run, under the keys of the compatible API."""
+        run = self._record(fresh=True)
+        details: dict[str, Any] = {
+            "runId": run.id,
+            "target": run.system.get("target") or "local",
+            "status": run.status,
+            "startTimeUtc": iso_time(run.started_ns),
+            "properties": dict(run.properties),
+            "inputDatasets": [],
+            "outputDatasets": [],
+            "runDefinition": self._definition(run),
+            "logFiles": self._log_files(),
+            "submittedBy": run.system.get("user") or "",
+        }
+        if run.status in FINAL:
+            details["endTimeUtc"] = iso_time(run.ended_ns)
+        if run.error_message or run.error_code:
+            error = {"code": run.error_code or "UserError", "message": run.error_message}
+            details["error"] = {"error": error, "time": iso_time(run.ended_ns)}
+        return details
+
+    def _definition(self, run: RunRecord) -> Any:
+        """How it was submitted; None for an interactive run."""
+        import json
+
+        try:
+            return json.loads(run.system.get("run_definition") or "null")
+        except ValueError:
+            return None
+
+    def _log_files(self) -> dict[str, str]:
+        """Names of the logs, and where to get them."""
+        return {}
+
+    def _record(self, *, fresh: bool = False) -> RunRecord:
+        return reads.record(self._experiment.workspace, self._state, fresh=fresh)
+
+    def _glance(self) -> RunRecord | None:
+        """The run as far as it is known at once, for display. Never raises."""
+        state = self._state
+        if state.record is not None and state.record.status in FINAL:
+            return state.record
+        try:
+            return reads.record(self._experiment.workspace, state, fresh=True, wait_s=_GLANCE_S)
+        except (RunstreamError, OSError):
+            return state.record
+
+    # ---------------------------------------------------------------------------------- metrics
 
     def get_metrics(
         self,
@@ -22,10 +109,10 @@ class RunReading(RunHandle):
         """What was logged, by name: a value, a list of them, or a dictionary of columns.
 
         Includes all that this process has logged before. One value is given as it is; more are a list, in
-        order of step if all have one, else of time. `rank` selects what one rank logged. With `recursive` the
-        result is by run id, and runs without metrics are left out.
+        order of step if all have one, else of time. `rank` selects what one rank logged.
 
-        `run_type` and `populate` are accepted for scripts that give them.
+        With `recursive` the result is by run id, of the run and all below it, and runs without metrics are
+        left out; `run_type` takes only runs of that type.
 
         Raises UserError for arguments of wrong types, NotFoundError for a run that the server doesn't know,
         ServiceError when the server can't be asked.
@@ -34,15 +121,20 @@ class RunReading(RunHandle):
             name = values.metric_name(name)
         if rank is not None and (type(rank) is not int or rank < 0):
             raise UserError(f"a rank is a number from 0, not {rank!r}")
+        if run_type is not None and not isinstance(run_type, str):
+            raise UserError(f"run_type is a text, not {run_type!r:.100}")
         ranks = () if rank is None else (rank,)
-        found = reads.get_metrics(self._experiment.workspace, self._state, name, ranks)
-        if recursive:
-            return {self.id: found} if found else {}
-        return found
+        workspace, state = self._experiment.workspace, self._state
+        if not recursive:
+            return reads.get_metrics(workspace, state, name, ranks)
+        if state.silent:
+            return {}
+        from runstream.core.search import Family, Query, records_of
 
-    def get_status(self) -> str:
-        """Status of the run, such as Running or Completed. Without a server it is what this process knows."""
-        return reads.get_status(self._experiment.workspace, self._state)
+        ids = [] if run_type is not None and self.type != run_type else [self.id]
+        below = Query(run_type=run_type, family=Family(self.id, True))
+        ids += [found.id for found in records_of(workspace, below)]
+        return reads.get_metrics_of(workspace, state, ids, name, ranks)
 
     def get_portal_url(self) -> str:
         """Address of the run's page. Made without asking a server."""

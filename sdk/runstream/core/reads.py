@@ -1,79 +1,150 @@
-"""Reads of a run, from the process that may have logged to it: what it logged is included.
+"""Reads of runs, from the process that may have logged to them: what it logged is included.
 
-Never over gRPC, because the training process may fork; `runstream.client` speaks HTTP.
+Never over gRPC, because the training process may fork; `runstream.client` speaks HTTP. Where no server
+answers, what this process knows of its own runs is the answer; where it knows nothing, that is an error.
 """
 
 import atexit
 import os
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from runstream import home
 from runstream.core import delivery
 from runstream.core.metrics import shapes
+from runstream.core.mode import ONLINE, mode
+from runstream.core.record import FINAL, RunRecord, record_of, record_of_facts, status_of
 from runstream.core.state import RunState
 from runstream.core.workspace import Workspace
 from runstream.errors import AuthenticationError, DeadlineError, ServiceError, ServiceUnavailableError
 from runstream.spool import process
+from runstream.spool.writer import Target
 
 if TYPE_CHECKING:
     from runstream.client import Client
 
 _WAIT_S: Final = 30.0
-_FINAL: Final = ("Completed", "Failed", "Canceled")
+_RUNS_AT_ONCE: Final = 10_000  # as many as one request may name
 
+# What reads of a target must wait for beside what was logged: changes that the server has made for us.
+_changes: dict[Target, dict[tuple[str, int, bytes], Any]] = {}
 _clients: dict[tuple[int, str, str | None], "Client"] = {}
+
+
+# ------------------------------------------------------------------------------------- metrics
 
 
 def get_metrics(
     workspace: Workspace, state: RunState, name: str | None, ranks: tuple[int, ...] = ()
 ) -> dict[str, Any]:
     """The run's metrics in the shapes of the compatible API."""
+    if state.silent:
+        return {}
+    found = get_metrics_of(workspace, state, [state.id], name, ranks)
+    if not found and not state.used:
+        client(workspace).get_run(workspace.name, state.id)  # an unknown run is an error, not an empty one
+    return found.get(state.id, {})
+
+
+def get_metrics_of(
+    workspace: Workspace, state: RunState, runs: Sequence[str], name: str | None, ranks: tuple[int, ...] = ()
+) -> dict[str, dict[str, Any]]:
+    """Metrics of several runs by run id, in the order given; runs without any are left out."""
     from runstream.client import Selection
 
-    positions, http = _flushed(state)
-    client = _client(workspace, http)
+    positions, http = flushed(state.target)
     selection = Selection(metrics=() if name is None else (name,), ranks=ranks)
-    found = client.get_metrics(workspace.name, [state.id], selection, positions=positions, timeout_s=_WAIT_S)
-    if not found.series and not state.used:
-        client.get_run(workspace.name, state.id)  # an unknown run is an error, not an empty one
-    return shapes(found.series)
+    by_run: dict[str, list[Any]] = {}
+    for low in range(0, len(runs), _RUNS_AT_ONCE):
+        found = client(workspace, http).get_metrics(
+            workspace.name, runs[low : low + _RUNS_AT_ONCE], selection, positions=positions, timeout_s=_WAIT_S
+        )
+        for series in found.series:
+            by_run.setdefault(series.run, []).append(series)
+    return {run: shapes(by_run[run]) for run in runs if run in by_run}
+
+
+# ---------------------------------------------------------------------------------------- runs
 
 
 def get_status(workspace: Workspace, state: RunState) -> str:
     """The run's status as the server has it; as this process knows it when it can't be asked."""
-    if state.decides() and state.status in _FINAL:
-        return str(state.status)
+    if state.silent or (state.decides() and state.status in FINAL):
+        return state.status or "NotStarted"
     try:
-        run = _client(workspace, None).get_run(workspace.name, state.id)
-        enum = run.DESCRIPTOR.fields_by_name["status"].enum_type
-        status = _status_name(enum.values_by_number[run.status].name if enum else "")
+        changed = list(_changes.get(state.target, {}).values())
+        run = client(workspace).get_run(workspace.name, state.id, positions=changed)
     except (ServiceError, AuthenticationError):
         if state.status is None:
             raise
         return state.status
-    if status == "Unspecified":
-        return state.status or "NotStarted"
-    return status
+    status = status_of(run)
+    return (state.status or status) if status == "NotStarted" else status
+
+
+def record(
+    workspace: Workspace, state: RunState, *, fresh: bool = False, wait_s: float = _WAIT_S
+) -> RunRecord:
+    """The run as it is. Unless `fresh` it may be as old as the last reading."""
+    if state.record is not None and not fresh:
+        return state.record
+    if state.silent:
+        return record_of_facts(state.id, state.experiment, state.facts)
+    try:
+        positions, http = flushed(state.target, wait_s)
+        run = client(workspace, http).get_run(workspace.name, state.id, positions=positions, timeout_s=wait_s)
+    except (ServiceError, AuthenticationError):
+        if not state.facts.whole:
+            raise
+        return record_of_facts(state.id, state.experiment, state.facts)
+    found = record_of(run)
+    if state.decides() and state.status in FINAL:
+        found = found._replace(status=str(state.status))
+    state.record = found
+    return found
+
+
+def find(workspace: Workspace, run_id: str) -> RunRecord:
+    """A run by its id. Raises NotFoundError."""
+    return record_of(client(workspace).get_run(workspace.name, run_id))
 
 
 def portal_url(workspace: Workspace, run_id: str) -> str:
     """Address of the run's page."""
+    return f"{portal_base(workspace)}/w/{quote(workspace.name, safe='')}/r/{quote(run_id, safe='')}"
+
+
+def portal_base(workspace: Workspace) -> str:
+    """Address of the portal, without a slash at the end."""
     config = workspace.config
     base = os.environ.get("RUNSTREAM_PUBLIC_URL") or (config.public_url if config else None)
     if not base:
         target = _resolve(workspace)
         base = target.http if target else f"http://127.0.0.1:{home.DEFAULT_HTTP_PORT}"
-    return f"{base.rstrip('/')}/w/{quote(workspace.name, safe='')}/r/{quote(run_id, safe='')}"
+    return base.rstrip("/")
 
 
-def _flushed(state: RunState) -> tuple[list[dict[str, Any]], str | None]:
+# ------------------------------------------------------------------------------------- the way
+
+
+def wait_for(target: Target, positions: Iterable[Any]) -> None:
+    """Have the next reads of a target wait for these positions."""
+    changed = _changes.setdefault(target, {})
+    for position in positions:
+        key = position.topic, position.partition, position.epoch
+        if key not in changed or changed[key].offset < position.offset:
+            changed[key] = position
+
+
+def flushed(target: Target, wait_s: float = _WAIT_S) -> tuple[list[Any], str | None]:
     """Have delivered what this process has logged. Returns what the read must wait for, and where to read."""
-    if process.writer_of(state.target) is None:
-        return [], None
-    positions, http, problem = delivery.flush(_WAIT_S, state.target)
+    changed = list(_changes.get(target, {}).values())
+    if process.writer_of(target) is None:
+        return changed, None
+    positions, http, problem = delivery.flush(wait_s, target)
     if problem is None:
-        return positions, http
+        return [*changed, *positions], http
     detail = problem.get("detail") or problem.get("error")
     if delivery.key_refused(problem):
         raise AuthenticationError(
@@ -81,7 +152,7 @@ def _flushed(state: RunState) -> tuple[list[dict[str, Any]], str | None]:
             f"what was logged is kept: {detail}"
         )
     if problem.get("error") == "timeout":
-        raise DeadlineError(f"what was logged is not in the server's log after {_WAIT_S:.0f} s: {detail}")
+        raise DeadlineError(f"what was logged is not in the server's log after {wait_s:.0f} s: {detail}")
     raise ServiceUnavailableError(
         f"no server could be reached, so what was logged can't be read yet; it is kept: {detail}"
     )
@@ -94,9 +165,12 @@ def _resolve(workspace: Workspace) -> home.Target | None:
         return None
 
 
-def _client(workspace: Workspace, http: str | None) -> "Client":
+def client(workspace: Workspace, http: str | None = None) -> "Client":
+    """What asks the workspace's server. Raises ServiceUnavailableError when none is known."""
     from runstream.client import Client
 
+    if mode() != ONLINE:
+        raise ServiceUnavailableError(f"RUNSTREAM_MODE is {mode()}: no server is asked")
     target = _resolve(workspace)
     url = http or (target.http if target else None)
     if url is None:
@@ -104,13 +178,8 @@ def _client(workspace: Workspace, http: str | None) -> "Client":
             "no server is known: start one with `runstream up`, or name one in RUNSTREAM_SERVER"
         )
     key = os.getpid(), url, target.token if target else None
-    client = _clients.get(key)
-    if client is None:
-        client = _clients.setdefault(key, Client(url, key[2]))
-        atexit.register(client.close)
-    return client
-
-
-def _status_name(name: str) -> str:
-    """RUN_STATUS_NOT_RESPONDING → NotResponding."""
-    return "".join(part.capitalize() for part in name.removeprefix("RUN_STATUS_").split("_"))
+    found = _clients.get(key)
+    if found is None:
+        found = _clients.setdefault(key, Client(url, key[2]))
+        atexit.register(found.close)
+    return found

@@ -4,16 +4,21 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakValueDictionary
 
 from runstream.core import delivery
+from runstream.core.facts import Facts
+from runstream.core.mode import DISABLED, mode, root
 from runstream.core.notices import say
 from runstream.spool import process
 from runstream.spool.blocks import TextTooLongError
 from runstream.spool.channel import Channel
 from runstream.spool.tally import Tally
 from runstream.spool.writer import Target, Writer, WriterLostError
+
+if TYPE_CHECKING:
+    from runstream.core.record import RunRecord
 
 MAIN: Final = "main"
 WORKER: Final = "worker"
@@ -49,11 +54,14 @@ class RunState:
         "_unkept",
         "channel",
         "experiment",
+        "facts",
         "id",
         "launch",
+        "record",
         "restart",
         "role",
-        "status",
+        "silent",
+        "submitted",
         "target",
     )
 
@@ -66,14 +74,26 @@ class RunState:
         self.role = role
         self.launch = launch
         self.restart = restart
-        self.status: str | None = None  # set by this process: Running, Completed, Failed, Canceled
+        self.submitted = False  # its launcher decides how it ended, not this process
+        self.silent = mode() == DISABLED
+        self.facts = Facts()
+        self.record: RunRecord | None = None  # as the server had it when it was last asked
         self.channel = _UNBOUND
         self._pid = os.getpid()
         self._unkept = Tally()  # calls from when there was no writer to count them
 
     def decides(self) -> bool:
         """Whether this process may end the run: it started it, and is not a fork of the one that did."""
-        return self.role == MAIN and self._pid == os.getpid()
+        return self.role == MAIN and self._pid == os.getpid() and not self.submitted
+
+    @property
+    def status(self) -> str | None:
+        """As this process has set it: Running, Completed, Failed, Canceled."""
+        return self.facts.status
+
+    @status.setter
+    def status(self, status: str | None) -> None:
+        self.facts.status = status
 
     @property
     def used(self) -> bool:
@@ -86,6 +106,8 @@ class RunState:
         False when it was dropped, and counted. Never raises, whatever is wrong with disk or tracker, but for
         TextTooLongError.
         """
+        if self.silent:
+            return True
         for _ in range(5):
             try:
                 channel = self._bind()
@@ -127,7 +149,7 @@ class RunState:
             "time_ns": time.time_ns(),
         }
         try:
-            writer = process.writer_for(self.target, delivery.origin, delivery.attend)
+            writer = process.writer_for(self.target, delivery.origin, delivery.attend, root)
             channel = Channel(writer, writer.define_run(definition))
         except OSError as error:
             say(

@@ -13,6 +13,8 @@ from runstream.spool import layout
 from runstream.spool.blocks import DECLARATION, Column, Scalar, column
 
 _EXACT: Final = frozenset((float, int, bool, str, type(None)))
+MAX_KEY: Final = 1000
+"""Characters in the key of a tag, property or parameter."""
 _MAX_NAME: Final = 1000
 _MAX_DESCRIPTION: Final = 5000
 
@@ -217,6 +219,23 @@ def column_name(metric: str, name: Any) -> str:
 def is_text(value: Any, longest: int) -> bool:
     """Whether the value is a text of 1 to so many characters."""
     return isinstance(value, str) and 1 <= len(value) <= longest
+
+
+def text_of(value: object) -> str | None:
+    """The value of an attribute: a text, or None for none."""
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def texts_by_key(what: str, given: Any) -> dict[str, str | None]:
+    """Attributes as they are stored. Raises UserError for what is no dictionary of them."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{what} are a dictionary of texts, not {given!r:.100}")
+    for key in given:
+        if not is_text(key, MAX_KEY):
+            raise UserError(
+                f"{what} have keys of 1 to {MAX_KEY:,} characters, not {key!r:.100}; nothing was set"
+            )
+    return {key: text_of(value) for key, value in given.items()}
 
 
 def description_text(description: Any) -> str:

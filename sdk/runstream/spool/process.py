@@ -6,6 +6,7 @@ A spool is one per process, not per run: starting a run is one record in it.
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from runstream.spool.folder import WriterFolder, spool_root
@@ -27,8 +28,13 @@ class SpoolUnavailableError(OSError):
     """There is no place to keep records just now."""
 
 
-def writer_for(target: Target, origin: Callable[[], Origin], prepare: Callable[[Writer], None]) -> Writer:
-    """This process's writer for a target, made when there is none. Raises SpoolUnavailableError.
+def writer_for(
+    target: Target,
+    origin: Callable[[], Origin],
+    prepare: Callable[[Writer], None],
+    root: Callable[[], Path] = spool_root,
+) -> Writer:
+    """This process's writer for a target, made under `root` when there is none. Raises SpoolUnavailableError.
 
     `prepare` sees a new writer before anybody else does.
     """
@@ -42,7 +48,7 @@ def writer_for(target: Target, origin: Callable[[], Origin], prepare: Callable[[
     forked = _forked_times
     made: Writer | None
     try:
-        made = Writer(WriterFolder(spool_root()), target, origin()._replace(parent=_parents.get(target)))
+        made = Writer(WriterFolder(root()), target, origin()._replace(parent=_parents.get(target)))
         prepare(made)
     except OSError as error:
         if forked == _forked_times:
@@ -50,14 +56,14 @@ def writer_for(target: Target, origin: Callable[[], Origin], prepare: Callable[[
             raise SpoolUnavailableError(str(error)) from error
         made = None
     if forked != _forked_times or made is None:  # a signal handler has forked: this was the parent's
-        return writer_for(target, origin, prepare)
+        return writer_for(target, origin, prepare, root)
     if writer is not None and _writers.get(target) is writer:
         _writers.pop(target, None)
     kept = _writers.setdefault(target, made)
     if forked != _forked_times:  # just now
         if _writers.get(target) is made:
             _writers.pop(target)
-        return writer_for(target, origin, prepare)
+        return writer_for(target, origin, prepare, root)
     if kept is made:
         _all.append(made)
     else:  # another thread, or a signal handler, was faster
