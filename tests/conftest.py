@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.engines import kafka_server, redis_server, s3_server
+from tests.engines import clickhouse_server, kafka_server, redis_server, s3_server
 from tests.server import Place
 
-__all__ = ["kafka_server", "place", "redis_server", "s3_server"]
+__all__ = ["clickhouse_server", "kafka_server", "place", "redis_server", "s3_server"]
 
 # The machine may be busy: no test fails because of its duration.
 settings.register_profile("runstream", deadline=None)

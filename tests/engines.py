@@ -9,12 +9,13 @@ from typing import TypeVar
 
 import pytest
 
+from deploy.engines.clickhouse import ClickHouse
 from deploy.engines.kafka import Kafka
 from deploy.engines.process import EngineMissing
 from deploy.engines.redis import Redis
 from deploy.engines.s3 import S3
 
-T = TypeVar("T", Kafka, Redis, S3)
+T = TypeVar("T", Kafka, Redis, ClickHouse, S3)
 
 
 @contextmanager
@@ -55,3 +56,14 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     folder = tmp_path_factory.mktemp("s3")
     with running(lambda: S3(folder)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a ClickHouse server, without a database: a real one if the environment names it."""
+    if real := os.environ.get("RUNSTREAM_TEST_CLICKHOUSE_URL"):
+        yield real.rstrip("/")
+        return
+    folder = tmp_path_factory.mktemp("clickhouse")
+    with running(lambda: ClickHouse(folder)) as server:
+        yield server.url

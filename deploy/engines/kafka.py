@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -114,6 +115,11 @@ class Kafka:
                 engine.kill()
         for engine in self.engines:
             engine.stop()
+
+    def version(self) -> str:
+        """What the brokers said at their start that they are."""
+        found = re.findall(r"Kafka version: (\S+)", self.engines[0].log.read_text(errors="replace"))
+        return f"Apache Kafka {found[-1] if found else 'of unknown version'}, {len(self.ports)} broker(s)"
 
     def _broker(self, number: int) -> Engine:
         folder = self._folder / f"broker-{number}"

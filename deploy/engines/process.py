@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -62,13 +62,21 @@ class Engine:
         ready: Callable[[], bool],
         *,
         start_s: float = 60.0,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """`ready` asks the server; it may raise OSError as long as nobody listens."""
+        """`ready` asks the server; it may raise OSError as long as nobody listens.
+
+        :param environment: of the process; this one's by default.
+        :param folder: where it runs; here by default.
+        """
         self.name = name
         self.log = log
         self._command = list(command)
         self._ready = ready
         self._start_s = start_s
+        self._environment = None if environment is None else dict(environment)
+        self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,6 +104,8 @@ class Engine:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env=self._environment,
+                cwd=self._folder,
             ).result()
 
     def wait(self) -> None:

@@ -55,5 +55,10 @@ class Redis:
         """Ends it."""
         self.engine.stop()
 
+    def version(self) -> str:
+        """What the server says it is."""
+        about = exchange(self.port, b"INFO server\r\n").decode()
+        return f"Redis {about.partition('redis_version:')[2].split()[0]}"
+
     def _ready(self) -> bool:
         return exchange(self.port, b"PING\r\n").startswith(b"+PONG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -72,6 +73,12 @@ class S3:
     def stop(self) -> None:
         """Ends it."""
         self.engine.stop()
+
+    def version(self) -> str:
+        """What the server says it is."""
+        answer = exchange(self.port, b"GET / HTTP/1.0\r\n\r\n").decode(errors="replace")
+        found = re.search(r"^server:\s*(.+?)\s*$", answer, re.IGNORECASE | re.MULTILINE)
+        return found[1] if found else "an S3 server that does not say which"
 
     def _ready(self) -> bool:
         """Whether an object can be written: the gateway answers some time before its volumes do."""

@@ -7,6 +7,7 @@ generated from the table, and a test holds it to that.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from runstream.home import default_data_folder
 from runstream_server.errors import ConfigError
 from runstream_server.roles import SERVICES, UP, Role
 from runstream_store import hot, log, tables
+
+_PASSWORD = re.compile(r"//[^/@]*@")
 
 
 def _folder(text: str) -> Path:
@@ -331,7 +334,7 @@ def _check_shared(role: Role, values: Mapping[str, object]) -> None:
         if not shared:
             variable = next(setting.environment for setting in SETTINGS if setting.name == name)
             raise ConfigError(
-                f"{variable}={values[name]}: only one process at a time has this engine, and `runstream "
-                f"{role.name}` is one of several. Set {variable} to one that they share, as {other}; "
-                "or start everything in one process: runstream up"
+                f"{variable}={_PASSWORD.sub('//…@', str(values[name]))}: only one process at a time has this "
+                f"engine, and `runstream {role.name}` is one of several. Set {variable} to one that "
+                f"they share, as {other}; or start everything in one process: runstream up"
             )

@@ -7,9 +7,9 @@ fail, and the engine says why it is missing.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -73,23 +73,6 @@ async def log(log_engine: LogEngine) -> AsyncIterator[EventLog]:
         yield opened
 
 
-@pytest.fixture(scope="session")
-def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A ClickHouse server: a real one if the environment names it, else chDB behind the same interface."""
-    if real := os.environ.get("RUNSTREAM_TEST_CLICKHOUSE_URL"):
-        yield real
-        return
-    folder = tmp_path_factory.mktemp("clickhouse") / "data"
-    script = Path(__file__).with_name("clickhouse_server.py")
-    process = subprocess.Popen([sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        assert port, "the server did not start; its error output is above"
-        yield f"clickhouse://127.0.0.1:{port}"
-        process.kill()
-
-
 @pytest.fixture(params=TABLES)
 async def tables_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TablesEngine]:
     if request.param == "chdb":
@@ -141,3 +124,25 @@ async def objects(objects_url: str) -> AsyncIterator[Objects]:
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate of this machine that it signed itself, its key, and passwords."""
+    folder = tmp_path_factory.mktemp("certificate")
+    if shutil.which("openssl") is None and not os.environ.get("RUNSTREAM_REQUIRE_ENGINES"):
+        pytest.skip("no openssl")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    both = (folder / "key.pem").read_text() + (folder / "cert.pem").read_text()
+    (folder / "both.pem").write_text(both)
+    (folder / "password").write_text("open sesame\n")
+    (folder / "wrong").write_text("open barley\n")
+    return folder

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,27 +13,6 @@ from runstream_store.log import NewRecord, open_log
 from tests.engines import running
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificate")
-    if shutil.which("openssl") is None and not os.environ.get("RUNSTREAM_REQUIRE_ENGINES"):
-        pytest.skip("no openssl")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"),
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    both = (folder / "key.pem").read_text() + (folder / "cert.pem").read_text()
-    (folder / "both.pem").write_text(both)
-    (folder / "password").write_text("open sesame\n")
-    (folder / "wrong").write_text("open barley\n")
-    return folder
 
 
 @pytest.fixture(scope="module")

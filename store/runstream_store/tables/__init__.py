@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from runstream_store.errors import ConfigError
@@ -22,7 +23,8 @@ async def open_tables(url: str) -> Tables:
         A folder, made when missing, with ClickHouse's engine in this process. One process at a time, and in
         it one folder.
     `clickhouse://[user[:password]@]host[:port]/database`, `clickhouses://…` with TLS
-        A ClickHouse server, by its HTTP interface.
+        A ClickHouse server, by its HTTP interface. Options, after a `?`: `password_file`, and for TLS the
+        files `ca_cert` (authorities to trust; the system's by default), `client_cert`, `client_cert_key`.
 
     :raises ConfigError: there is no such engine.
     :raises TablesLocked: another process has the folder open.
@@ -32,4 +34,11 @@ async def open_tables(url: str) -> Tables:
         from runstream_store.tables.clickhouse import ClickHouseTables
 
         return await ClickHouseTables.open(url)
-    raise ConfigError(f"no tables for {url!r}: expected chdb:///<path> or clickhouse://<host>/<database>")
+    raise ConfigError(
+        f"no tables for {_public(url)!r}: expected chdb:///<path> or clickhouse://<host>/<database>"
+    )
+
+
+def _public(url: str) -> str:
+    """Without what looks like a password."""
+    return re.sub(r"//[^/@]*@", "//…@", url)

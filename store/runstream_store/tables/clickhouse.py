@@ -18,6 +18,8 @@ Traps, each seen in chDB 4.4 with clickhouse-connect 1.12:
   checked.
 - Parts are not synced to the disk unless the table says `fsync_after_insert`, and the log is trimmed behind
   the tables: the tables say so.
+- Over a network: the client library takes headers that end in the middle for an answer that is good and
+  empty. So a result must be whole, and an insert is answered with the rows written, the last of the headers.
 - A text column whose bytes are not UTF-8 (`run_events.event`) comes as an Arrow string all the same: cast it
   to binary before anything looks into it.
 """
@@ -52,6 +54,8 @@ from runstream_store.tables.protocol import Capabilities
 from runstream_store.tables.schema import SCHEMAS
 
 _READERS: Final = 2
+_CERTIFICATES: Final = {"ca_cert", "client_cert", "client_cert_key"}
+_OPTIONS: Final = {"user", "password", "password_file", *_CERTIFICATES}
 _TIMEOUT_S: Final = 30.0
 _HEAVY_TIMEOUT_S: Final = 600.0
 _RETRY_AFTER_S: Final = (0.2, 1.0)
@@ -302,10 +306,23 @@ def _server(parts: SplitResult) -> tuple[dict[str, object], str]:
     if parts.port:
         options["port"] = parts.port
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if unknown := set(query) - {"user", "password"}:
-        raise ConfigError(f"unknown in the tables' address: {', '.join(sorted(unknown))}")
+    if unknown := set(query) - _OPTIONS:
+        raise ConfigError(
+            f"unknown in the tables' address: {', '.join(sorted(unknown))}; "
+            f"there are {', '.join(sorted(_OPTIONS))}"
+        )
     options["username"] = query.get("user") or unquote(parts.username or "default")
     options["password"] = query.get("password") or unquote(parts.password or "")
+    try:
+        if path := query.get("password_file"):
+            options["password"] = Path(path).read_text("utf-8").strip()
+        for name in _CERTIFICATES & set(query):
+            if parts.scheme != "clickhouses":
+                raise ConfigError(f"{name} in the tables' address is for TLS: clickhouses://…")
+            with open(query[name], "rb"):
+                options[name] = query[name]
+    except OSError as error:
+        raise ConfigError(f"a file in the tables' address can't be read: {error}") from None
     return options, database
 
 

@@ -137,11 +137,13 @@ class ClickHouseClient:
             )
         except (ClickHouseError, OSError) as error:
             raise translate(error, writes=False) from error
-        if not result:
+        if not result and self._local:
             return pa.table({})
         try:
             return pa.ipc.open_file(pa.py_buffer(result)).read_all()
         except (pa.ArrowInvalid, OSError) as error:
+            if not self._local:  # a connection that is cut within the headers gives a good answer, and empty
+                raise TablesUnavailable(f"the result is not whole: {error}") from error
             raise QueryError(f"the result can't be read: {error}") from error
 
     def insert(self, table: str, rows: pa.Table) -> None:
@@ -158,7 +160,9 @@ class ClickHouseClient:
                 body = io.BytesIO()
                 _write(body, rows)
                 body.seek(0)
-                self._client.raw_insert(table, rows.column_names, body, fmt="Arrow")
+                answer = self._client.raw_insert(table, rows.column_names, body, fmt="Arrow")
+                if "written_rows" not in answer.summary:  # the last header: the connection was cut before it
+                    raise TablesUnavailable(f"the answer to an insert into {table} is not whole")
         except (ClickHouseError, OSError) as error:
             raise translate(error, writes=True) from error
 
