@@ -64,6 +64,8 @@ class RunEnds:
     """Runs with a writer that has ended, and of which more is to come into the log."""
     relaunched: tuple[str, ...]
     """Runs with more than one launch."""
+    heard_of: frozenset[str]
+    """Runs of which there is an event."""
 
     @staticmethod
     def joined(workspace: str, parts: Sequence[RunEnds]) -> RunEnds:
@@ -75,6 +77,7 @@ class RunEnds:
             {run: positions for part in parts for run, positions in part.positions.items()},
             frozenset[str]().union(*(part.undrained for part in parts)),
             tuple(run for part in parts for run in part.relaunched),
+            frozenset[str]().union(*(part.heard_of for part in parts)),
         )
 
 
@@ -140,6 +143,7 @@ async def run_ends(
         {run: tuple(of_run) for run, of_run in positions.items()},
         frozenset(undrained),
         tuple(run for run, of_run in launches.items() if len(of_run) > 1),
+        frozenset(run for run, _ in writers),
     )
 
 
@@ -232,6 +236,16 @@ class Barrier:
         if self._ends is not None:
             left = max(0.0, min(deadline - time.monotonic(), _CATCH_UP_S))
             await self._hot.wait_applied(topic, await self._ends(topic), left)
+
+    async def reach_ends(self, deadline: float) -> None:
+        """Waits for the events and points that are in the log by now: who then finds nothing of a run may
+        say that there is nothing.
+
+        :raises DeadlineExceeded: it was not reached in time.
+        """
+        if self._ends is not None:
+            for topic in ("runs", "points"):
+                await self._wait(await self._ends(topic), deadline, "what is in the log")
 
     async def unsettled(self, ends: RunEnds) -> list[str]:
         """The runs with a writer that has ended, and whose last points are not in the tables."""

@@ -87,8 +87,10 @@ _WORKSPACES: Final = """
 SELECT DISTINCT toString(workspace) AS workspace FROM run_events WHERE run = {run:String} ORDER BY workspace
 """
 
-_HAS_POINTS: Final = """
+_IS_THERE: Final = """
 SELECT 1 FROM points WHERE workspace = {workspace:String} AND run = {run:String} LIMIT 1
+UNION ALL
+SELECT 1 FROM attributes WHERE workspace = {workspace:String} AND run = {run:String} LIMIT 1
 """
 
 
@@ -173,10 +175,21 @@ class RunReader:
         """The workspaces that have a run with this id."""
         return [row["workspace"] for row in await self.query(_WORKSPACES, {"run": run})]
 
+    async def check_there(self, workspace: str, runs: Iterable[str]) -> None:
+        """Looks for points and attributes of runs of which there is no event.
+
+        :raises NotFound: of one of them there is nothing.
+        """
+        for run in runs:
+            if not await self.query(_IS_THERE, {"workspace": workspace, "run": run}):
+                raise NotFound(
+                    f"there is no run {run!r} in workspace {workspace!r}: `runstream runs` lists those that"
+                    " are there. If it was started a moment ago, what it logged may still be on its way"
+                )
+
     async def _without_events(self, workspace: str, run: str) -> dict[str, Any]:
-        """The state of a run of which only points have come, or nothing."""
-        if not await self.query(_HAS_POINTS, {"workspace": workspace, "run": run}):
-            raise NotFound(f"there is no run {run!r} in workspace {workspace!r}")
+        """The state of a run of which only points or attributes have come."""
+        await self.check_there(workspace, [run])
         return {
             "workspace": workspace,
             "run": run,

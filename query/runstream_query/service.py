@@ -10,7 +10,7 @@ from runstream.internal.v1 import twin_pb2
 from runstream.v1 import point_pb2, query_service_pb2, run_pb2
 from runstream_query import links, tokens
 from runstream_query.barrier import Barrier, Ends, Epochs, RunEnds, run_ends
-from runstream_query.errors import InvalidArgument
+from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.experiments import list_experiments
 from runstream_query.metrics import MetricReader
 from runstream_query.reduce import Reducer
@@ -109,8 +109,14 @@ class QueryServicer:
     async def get_run(self, request: query_service_pb2.GetRunRequest) -> query_service_pb2.GetRunResponse:
         """A run, whole."""
         workspace, run = checked_run(request.run)
-        await self._barrier.reach(request.barrier, self._barrier.deadline(request.barrier))
-        return query_service_pb2.GetRunResponse(run=await self._runs.get(workspace, run))
+        deadline = self._barrier.deadline(request.barrier)
+        await self._barrier.reach(request.barrier, deadline)
+        try:
+            found = await self._runs.get(workspace, run)
+        except NotFound:
+            await self._barrier.reach_ends(deadline)
+            found = await self._runs.get(workspace, run)
+        return query_service_pb2.GetRunResponse(run=found)
 
     async def list_experiments(
         self, request: query_service_pb2.ListExperimentsRequest
@@ -178,6 +184,9 @@ class QueryServicer:
         reading = asyncio.gather(*(self._ends(workspace, names) for workspace, names in runs.items()))
         found_first, _ = await asyncio.gather(reading, self._barrier.reach_points(points, deadline))
         ends = dict(zip(runs, found_first, strict=True))
+        for workspace, names in runs.items():
+            if unknown := set(names) - ends[workspace].heard_of:
+                ends[workspace] = await self._look_for(ends[workspace], names, sorted(unknown), deadline)
         settling: list[tuple[str, str]] = []
         for workspace, names in runs.items():
             waited = 0
@@ -192,6 +201,21 @@ class QueryServicer:
                 waited += 1
             settling += [(workspace, run) for run in unsettled]
         return ends, settling
+
+    async def _look_for(
+        self, ends: RunEnds, names: Sequence[str], unknown: Sequence[str], deadline: float
+    ) -> RunEnds:
+        """Makes sure that runs of which there was no event are there. Gives what is known of all by then.
+
+        :raises NotFound: of one of them the log held nothing when it was asked for.
+        """
+        try:
+            await self._runs.check_there(ends.workspace, unknown)
+        except NotFound:
+            await self._barrier.reach_ends(deadline)
+            ends = await self._ends(ends.workspace, names)
+            await self._runs.check_there(ends.workspace, sorted(set(names) - ends.heard_of))
+        return ends
 
     async def _ends(self, workspace: str, runs: Sequence[str]) -> RunEnds:
         """`run_ends`, in parts."""

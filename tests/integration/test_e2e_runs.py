@@ -118,8 +118,45 @@ print(run.id)
         with pytest.raises(urllib.error.HTTPError, match="400") as refused:
             urllib.request.urlopen(request)
         with refused.value as answer:
-            assert json.load(answer)["code"] == "invalid_argument"
+            problem = json.load(answer)
+        assert problem["code"] == "invalid_argument"
+        for said in body if "workspaces" in body else ("statuses", "BOGUS"):
+            assert said in problem["message"]
     assert server.process.poll() is None
+
+
+def test_a_run_whose_start_is_still_on_its_way_is_known_to_other_processes(place: Place) -> None:
+    place.up()
+    began = place.script(BEGIN + "experiment.start_logging().complete()")
+    assert began.returncode == 0, began.stderr
+    reader = (
+        BEGIN
+        + """
+run = Run(experiment, sys.argv[1])
+print("ready", flush=True)
+print(run.get_metrics(), run.get_status(), flush=True)
+"""
+    )
+    script = place.script(
+        BEGIN
+        + f"""
+import signal, subprocess
+sender = {place.sender()}
+os.kill(sender, signal.SIGSTOP)
+run = experiment.start_logging()
+run.log("a", 1)
+command = [sys.executable, "-c", {reader!r}, run.id]
+with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+    assert reader.stdout.readline() == "ready\\n"
+    time.sleep(0.3)
+    os.kill(sender, signal.SIGCONT)
+    print(reader.stdout.read().strip())
+run.complete()
+"""
+    )
+    assert script.returncode == 0, script.stderr
+    # It is live: of its points the reader gets those that are there.
+    assert script.stdout.strip() in ("{} Running", "{'a': 1} Running"), script.stdout + script.stderr
 
 
 def test_a_server_on_the_other_loopback_address_is_found(place: Place) -> None:

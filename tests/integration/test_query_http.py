@@ -171,7 +171,7 @@ async def test_the_client_reads_what_was_logged(site: Site) -> None:
     assert all(same(a, b) for a, b in zip(numbers.tolist(), wanted, strict=True))
     one = await site.client(lambda c: c.get_metrics("ws", [run], Selection(("table",), min_time_ns=T0 + 290)))
     assert [len(series) for series in one.series] == [7, 7]
-    assert (await site.client(lambda client: client.get_metrics("ws", ["none"]))).series == []
+    assert (await site.client(lambda client: client.get_metrics("ws", [run], ["none"]))).series == []
 
 
 async def test_the_client_calls_everything(site: Site) -> None:
@@ -197,6 +197,8 @@ async def test_errors_of_the_client(site: Site) -> None:
     sent = [{"topic": "points", "partition": 0, "offset": 1, "epoch": bytes(16).hex()}]
     with pytest.raises(NotFoundError, match="no run"):
         await site.client(lambda client: client.get_run("ws", "none"))
+    with pytest.raises(NotFoundError, match="no run"):
+        await site.client(lambda client: client.get_metrics("ws", [site.reads.run(), "none"]))
     with pytest.raises(AuthenticationError):
         await site.client(lambda client: client.get_run("ws", "none"), token="wrong")
     with pytest.raises(AuthenticationError):
@@ -498,6 +500,9 @@ async def test_grpc_says_the_same(site: Site) -> None:
                 request = query_service_pb2.GetRunRequest(run=point_pb2.RunRef(workspace="ws", run="none"))
                 with pytest.raises(grpc.aio.AioRpcError) as error:
                     await stub.GetRun(request, metadata=metadata)
+                assert error.value.code() is grpc.StatusCode[code]
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await stub.GetMetrics(site.reads.request("none"), metadata=metadata).read()
                 assert error.value.code() is grpc.StatusCode[code]
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 async for _ in stub.GetMetrics(query_service_pb2.GetMetricsRequest(), metadata=known):

@@ -300,8 +300,10 @@ async def test_long_texts_are_cut_into_messages_and_pages(reads: Reads) -> None:
 
 
 async def test_nothing_there_is_an_empty_answer(reads: Reads) -> None:
-    assert await reads.stream("no such run") == []
-    assert await reads.paged("no such run", 10) == []
+    run = reads.run()
+    await reads.log(scalars([1.0], run=run))
+    assert await reads.stream(run, metrics=["no such metric"]) == []
+    assert await reads.paged(run, 10, metrics=["no such metric"]) == []
 
 
 async def test_a_token_is_good_for_its_request_only(reads: Reads) -> None:

@@ -15,6 +15,7 @@ from runstream.v1 import query_service_pb2 as messages
 from runstream_query.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from runstream_query.service import QueryServicer
 from runstream_query.settings import QuerySettings
+from runstream_store.hot import open_hot
 from runstream_store.position import Position
 from tests.reads import T0, Reads, Row, W, opened, scalars, to_table
 
@@ -286,6 +287,55 @@ async def test_a_run_of_which_only_points_have_come(reads: Reads) -> None:
     await reads.log(scalars([1.0], run=run))
     found = await get(reads, run)
     assert (found.status, found.number, found.experiment) == (0, 0, "")
+
+
+async def test_a_run_that_nobody_knows_has_no_metrics(reads: Reads) -> None:
+    bare, tagged, logged, unknown = (reads.run() for _ in range(4))
+    await reads.events(bare, W[1], *started())
+    await reads.events(tagged, W[1], ("attribute_set", {"kind": 1, "key": "k"}))
+    await reads.log(scalars([1.0], run=logged))
+    assert await reads.stream([bare, tagged]) == []
+    assert len(await reads.stream([bare, tagged, logged])) == 1
+    assert (await get(reads, tagged)).attributes[0].key == "k"
+    for runs in ([unknown], [bare, logged, unknown]):
+        with pytest.raises(NotFound, match=f"no run '{unknown}' in workspace 'ws'"):
+            await reads.stream(runs)
+        with pytest.raises(NotFound):
+            await reads.paged(runs, 10)
+    with pytest.raises(NotFound):
+        await reads.servicer.list_series(messages.ListSeriesRequest(run=ref(unknown)))
+
+
+async def test_a_run_is_unknown_only_when_the_log_has_nothing_of_it(reads: Reads) -> None:
+    """Though the writers are far behind."""
+    ends = {"runs": Position("runs", 0, 8888, EPOCH), "points": Position("points", 0, 8888, EPOCH)}
+
+    async def ends_of(topic: str) -> list[Position]:
+        return [ends[topic]]
+
+    hot = await open_hot("memory://", now_ns=T0)
+    servicer = QueryServicer(reads.tables, hot, ends=ends_of)
+    run, unknown = reads.run(), reads.run()
+    barrier = messages.ReadBarrier(timeout_ms=200)
+    for call in (
+        servicer.get_run(messages.GetRunRequest(run=ref(run), barrier=barrier)),
+        servicer.list_series(messages.ListSeriesRequest(run=ref(run), barrier=barrier)),
+    ):
+        with pytest.raises(DeadlineExceeded):  # nobody knows yet
+            await call
+
+    async def arrive() -> None:
+        await asyncio.sleep(2.5)  # longer than reads wait for the events of runs that they find
+        await hot.set_applied("runs", ends["runs"])
+        await reads.log(scalars([1.0], run=run))
+        await hot.set_applied("points", ends["points"])
+
+    task = asyncio.create_task(arrive())
+    assert len((await servicer.list_series(messages.ListSeriesRequest(run=ref(run)))).series) == 1
+    await task
+    with pytest.raises(NotFound):
+        await servicer.list_series(messages.ListSeriesRequest(run=ref(unknown), barrier=barrier))
+    await hot.close()
 
 
 async def test_search(reads: Reads) -> None:

@@ -6,8 +6,8 @@ answers, what this process knows of its own runs is the answer; where it knows n
 
 import atexit
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from runstream import home
@@ -17,15 +17,24 @@ from runstream.core.mode import ONLINE, mode
 from runstream.core.record import FINAL, RunRecord, record_of, record_of_facts, status_of
 from runstream.core.state import RunState
 from runstream.core.workspace import Workspace
-from runstream.errors import AuthenticationError, DeadlineError, ServiceError, ServiceUnavailableError
+from runstream.errors import (
+    AuthenticationError,
+    DeadlineError,
+    NotFoundError,
+    ServiceError,
+    ServiceUnavailableError,
+)
 from runstream.spool import process
 from runstream.spool.writer import Target
 
 if TYPE_CHECKING:
     from runstream.client import Client
 
+T = TypeVar("T")
+
 _WAIT_S: Final = 30.0
 _RUNS_AT_ONCE: Final = 10_000  # as many as one request may name
+_OTHERS_S: Final = 5.0
 
 # What reads of a target must wait for beside what was logged: changes that the server has made for us.
 _changes: dict[Target, dict[tuple[str, int, bytes], Any]] = {}
@@ -41,10 +50,12 @@ def get_metrics(
     """The run's metrics in the shapes of the compatible API."""
     if state.silent:
         return {}
-    found = get_metrics_of(workspace, state, [state.id], name, ranks)
-    if not found and not state.used:
-        client(workspace).get_run(workspace.name, state.id)  # an unknown run is an error, not an empty one
-    return found.get(state.id, {})
+    try:
+        return get_metrics_of(workspace, state, [state.id], name, ranks).get(state.id, {})
+    except NotFoundError:
+        if not state.used:
+            raise
+        return {}  # it is known here; whatever was logged to it could not be kept, or was refused
 
 
 def get_metrics_of(
@@ -57,12 +68,35 @@ def get_metrics_of(
     selection = Selection(metrics=() if name is None else (name,), ranks=ranks)
     by_run: dict[str, list[Any]] = {}
     for low in range(0, len(runs), _RUNS_AT_ONCE):
-        found = client(workspace, http).get_metrics(
-            workspace.name, runs[low : low + _RUNS_AT_ONCE], selection, positions=positions, timeout_s=_WAIT_S
+        part = runs[low : low + _RUNS_AT_ONCE]
+        found = _delivered(
+            state,
+            lambda part=part: client(workspace, http).get_metrics(  # type: ignore[misc]
+                workspace.name, part, selection, positions=positions, timeout_s=_WAIT_S
+            ),
         )
         for series in found.series:
             by_run.setdefault(series.run, []).append(series)
     return {run: shapes(by_run[run]) for run in runs if run in by_run}
+
+
+def _delivered(state: RunState, read: Callable[[], T]) -> T:
+    """What is read of a run; of one that the server doesn't know, once what other processes of this user have
+    logged on this machine has arrived: it may have been started by one of them a moment ago."""
+    try:
+        return read()
+    except NotFoundError as error:
+        from runstream.sender.wait import wait_delivered
+
+        if state.used:
+            raise
+        if wait_delivered(_OTHERS_S):
+            return read()
+        try:
+            return read()
+        except NotFoundError:
+            waits = "not all that was logged on this machine is delivered yet"
+            raise NotFoundError(f"{error}; {waits}") from None
 
 
 # ---------------------------------------------------------------------------------------- runs
@@ -74,7 +108,9 @@ def get_status(workspace: Workspace, state: RunState) -> str:
         return state.status or "NotStarted"
     try:
         changed = list(_changes.get(state.target, {}).values())
-        run = client(workspace).get_run(workspace.name, state.id, positions=changed)
+        run = _delivered(
+            state, lambda: client(workspace).get_run(workspace.name, state.id, positions=changed)
+        )
     except (ServiceError, AuthenticationError):
         if state.status is None:
             raise

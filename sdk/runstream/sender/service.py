@@ -280,6 +280,8 @@ class Sender:
                 self._adopt(now, thoroughly=True)
             self._flushes.append(flush)
         elif op == "info":
+            self._adopt(now, thoroughly=True)  # of writers of this moment too
+            self._poll(now)
             answer.set_result(self._info())
         elif op == "handover":
             log.info("making room for version %s", request.get("version"))

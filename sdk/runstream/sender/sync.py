@@ -5,11 +5,10 @@ Nothing is written into the folder, so syncing it again sends the same again, wi
 
 import logging
 import os
-import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +22,11 @@ from runstream.sender.settings import SenderSettings
 from runstream.sender.stream import Publisher
 from runstream.sender.tail import WriterTail
 from runstream.spool import layout
+from runstream.spool.listing import find_writers
 
 log = logging.getLogger("runstream.sender")
 
 _AT_ONCE = 64  # writers under way
-_WRITER = re.compile(r"[0-9a-f]{32}")
 
 
 class SyncError(RunstreamError):
@@ -70,17 +69,6 @@ def sync(
     if not folders:
         raise SyncError(f"{directory} holds no spool: no folder in it has a writer.json")
     return _Sync(target or home.resolve_server(), delete, timeout_s, progress).run(folders)
-
-
-def find_writers(directory: Path) -> Iterator[Path]:
-    """Writers' folders at most two levels below."""
-    if (directory / layout.HEADER).is_file():
-        yield directory
-        return
-    for pattern in ("*", "*/*"):
-        for path in sorted(directory.glob(pattern)):
-            if _WRITER.fullmatch(path.name) and (path / layout.HEADER).is_file():
-                yield path
 
 
 class _CopyLock:

@@ -8,8 +8,8 @@ import time
 
 from runstream.sender.ask import NoSenderError, ask
 from runstream.sender.start import ensure_sender
-from runstream.sender.sync import find_writers
 from runstream.spool.folder import spool_root
+from runstream.spool.listing import find_writers
 
 
 def wait_delivered(timeout_s: float) -> bool:

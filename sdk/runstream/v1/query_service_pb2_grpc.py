@@ -78,7 +78,8 @@ class QueryServiceServicer(object):
 
     def GetMetrics(self, request, context):
         """Streams columns of many runs and many metrics, in full or reduced to buckets. First a ReadInfo, then chunks grouped
-        by (run, metric), in the order in which the elements are to be read.
+        by (run, metric), in the order in which the elements are to be read. NOT_FOUND when one of the runs is unknown: nothing
+        of it was in the event log when it was asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +93,7 @@ class QueryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSeries(self, request, context):
-        """Lists the series of a run.
+        """Lists the series of a run. NOT_FOUND as in GetMetrics.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -28,7 +28,8 @@ class QueryServiceStub:
         runstream.v1.query_service_pb2.GetMetricsResponse,
     ]
     """Streams columns of many runs and many metrics, in full or reduced to buckets. First a ReadInfo, then chunks grouped
-    by (run, metric), in the order in which the elements are to be read.
+    by (run, metric), in the order in which the elements are to be read. NOT_FOUND when one of the runs is unknown: nothing
+    of it was in the event log when it was asked for.
     """
 
     GetMetricsPage: grpc.UnaryUnaryMultiCallable[
@@ -41,7 +42,7 @@ class QueryServiceStub:
         runstream.v1.query_service_pb2.ListSeriesRequest,
         runstream.v1.query_service_pb2.ListSeriesResponse,
     ]
-    """Lists the series of a run."""
+    """Lists the series of a run. NOT_FOUND as in GetMetrics."""
 
     GetRun: grpc.UnaryUnaryMultiCallable[
         runstream.v1.query_service_pb2.GetRunRequest,
@@ -101,7 +102,8 @@ class QueryServiceAsyncStub:
         runstream.v1.query_service_pb2.GetMetricsResponse,
     ]
     """Streams columns of many runs and many metrics, in full or reduced to buckets. First a ReadInfo, then chunks grouped
-    by (run, metric), in the order in which the elements are to be read.
+    by (run, metric), in the order in which the elements are to be read. NOT_FOUND when one of the runs is unknown: nothing
+    of it was in the event log when it was asked for.
     """
 
     GetMetricsPage: grpc.aio.UnaryUnaryMultiCallable[
@@ -114,7 +116,7 @@ class QueryServiceAsyncStub:
         runstream.v1.query_service_pb2.ListSeriesRequest,
         runstream.v1.query_service_pb2.ListSeriesResponse,
     ]
-    """Lists the series of a run."""
+    """Lists the series of a run. NOT_FOUND as in GetMetrics."""
 
     GetRun: grpc.aio.UnaryUnaryMultiCallable[
         runstream.v1.query_service_pb2.GetRunRequest,
@@ -176,7 +178,8 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[runstream.v1.query_service_pb2.GetMetricsResponse], collections.abc.AsyncIterator[runstream.v1.query_service_pb2.GetMetricsResponse]]:
         """Streams columns of many runs and many metrics, in full or reduced to buckets. First a ReadInfo, then chunks grouped
-        by (run, metric), in the order in which the elements are to be read.
+        by (run, metric), in the order in which the elements are to be read. NOT_FOUND when one of the runs is unknown: nothing
+        of it was in the event log when it was asked for.
         """
 
     @abc.abstractmethod
@@ -193,7 +196,7 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         request: runstream.v1.query_service_pb2.ListSeriesRequest,
         context: _ServicerContext,
     ) -> typing.Union[runstream.v1.query_service_pb2.ListSeriesResponse, collections.abc.Awaitable[runstream.v1.query_service_pb2.ListSeriesResponse]]:
-        """Lists the series of a run."""
+        """Lists the series of a run. NOT_FOUND as in GetMetrics."""
 
     @abc.abstractmethod
     def GetRun(
