@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
 
+from runstream import digest
 from runstream.internal.v1 import twin_pb2
 from runstream.v1 import point_pb2
 from runstream_ingest import limits
@@ -29,6 +30,7 @@ INT64: Final = point_pb2.VALUE_TYPE_INT64
 BOOL: Final = point_pb2.VALUE_TYPE_BOOL
 STRING: Final = point_pb2.VALUE_TYPE_STRING
 BIG_INTEGER: Final = point_pb2.VALUE_TYPE_BIG_INTEGER
+DECLARATION: Final = point_pb2.VALUE_TYPE_DECLARATION
 GREATEST_TYPE: Final = point_pb2.VALUE_TYPE_TABLE_DECLARATION
 
 HAS_INTEGER: Final = np.zeros(GREATEST_TYPE + 1, np.bool_)
@@ -59,11 +61,15 @@ class Description:
     runs: list[tuple[str, str]] = field(default_factory=list)
     """Workspace and run."""
     elements: int = 0
+    events: int = 0
+    """Events, without those of senders."""
     writer: bytes = b""
     first_seq: int = 0
     seq_end: int = 0
     by_run: dict[tuple[str, str], int] = field(default_factory=dict)
     """Elements of each run, when that can be told."""
+    digests: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Digest of the identities of each run, when that can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,7 @@ def describe(data: bytes) -> Description:
     with suppress(ValueError):  # no column, or no whole one
         last = int(np.frombuffer(twin.seq_offset, "<u4").max())
     runs = known_runs(twin.runs)
+    counts_of, digests = _contents(data)
     by_run: dict[tuple[str, str], int] = {}
     if len(runs) > 1 and len(twin.runs) == len(runs):
         with suppress(ValueError):
@@ -155,12 +162,34 @@ def describe(data: bytes) -> Description:
             by_run = dict(zip(runs, counts.tolist(), strict=True))
     return Description(
         runs=runs,
-        by_run=by_run,
-        elements=twin.count,
+        by_run=counts_of or by_run,
+        digests=digests,
+        elements=sum(counts_of.values()) or twin.count,
         writer=twin.writer if len(twin.writer) == 16 else b"",
         first_seq=twin.first_seq,
         seq_end=min(twin.first_seq + last + 1, (1 << 64) - 1),
     )
+
+
+def _contents(data: bytes) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
+    """Elements and digest of each run of a batch whose columns are in order; nothing of another."""
+    try:
+        batch = decode_points(data)
+    except RecordRefused:
+        return {}, {}
+    seq = np.arange(batch.count, dtype=np.uint64) if batch.seq_offset is None else batch.seq_offset
+    parts = digest.mix(seq + np.uint64(batch.first_seq), batch.idx)
+    factors = np.array([digest.factor(metric, column) for metric, column, _ in batch.series], np.uint64)
+    parts *= factors[0] if batch.series_index is None else factors[batch.series_index]
+    counted = np.ones(batch.count, np.bool_) if batch.type is None else batch.type < DECLARATION
+    counts: dict[tuple[str, str], int] = {}
+    digests: dict[tuple[str, str], int] = {}
+    index = np.zeros(batch.count, np.uint32) if batch.run_index is None else batch.run_index
+    for number in np.unique(index).tolist()[: limits.DEAD_LETTER_RUNS]:
+        run, mine = batch.runs[number], index == number
+        counts[run] = counts.get(run, 0) + int(np.count_nonzero(counted & mine))
+        digests[run] = (digests.get(run, 0) + int(parts[mine].sum())) & digest.MASK
+    return counts, digests
 
 
 def known_runs(refs: Iterable[point_pb2.RunRef]) -> list[tuple[str, str]]:

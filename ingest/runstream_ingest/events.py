@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from runstream import digest
 from runstream.v1 import model_pb2, run_pb2
 from runstream_ingest import limits
 from runstream_ingest.artifacts import check_path
@@ -13,6 +14,8 @@ from runstream_ingest.errors import RecordRefused, invalid, too_large, unsupport
 _END_STATUSES: Final = frozenset(
     (run_pb2.RUN_STATUS_COMPLETED, run_pb2.RUN_STATUS_FAILED, run_pb2.RUN_STATUS_CANCELED)
 )
+_SENDERS_OWN: Final = frozenset(("writer_started", "writer_ended", "writer_drained"))
+"""Events that have no sequence number of the spool."""
 _GREATEST_SEQ_END: Final = (1 << 62) - 1
 """`run_events.precedence` needs two bits beside it."""
 
@@ -76,9 +79,15 @@ def describe(data: bytes) -> Description:
         batch = parse(run_pb2.RunEventBatch(), data, "RunEventBatch")
     except RecordRefused:
         return Description()
+    runs = known_runs(event.run for event in batch.events)
+    seqs = sorted({event.seq for event in batch.events if event.WhichOneof("event") not in _SENDERS_OWN})
     return Description(
-        runs=known_runs(event.run for event in batch.events),
+        runs=runs,
+        digests={runs[0]: digest.of_seqs(seqs)} if len(runs) == 1 else {},
+        events=len(seqs),
         writer=batch.writer if len(batch.writer) == 16 else b"",
+        first_seq=seqs[0] if seqs else 0,
+        seq_end=min(seqs[-1] + 1, (1 << 64) - 1) if seqs else 0,
     )
 
 

@@ -214,7 +214,7 @@ class Barrier:
                 raise InvalidArgument(f"barrier.positions: no reader waits for topic {position.topic!r}")
             if len(position.epoch) != 16:
                 raise InvalidArgument(f"barrier.positions: an epoch has 16 bytes, not {len(position.epoch)}")
-            if await self._gone(position):
+            if await self.gone(position):
                 raise FailedPrecondition(
                     f"the position {position.offset} of topic {position.topic!r} belongs to an event log"
                     f" (epoch {position.epoch.hex()}) that this server does not have: its log was made anew,"
@@ -284,13 +284,18 @@ class Barrier:
 
     async def _holds(self, positions: Iterable[Position]) -> bool:
         """Whether the tables hold all of these positions. Those of a log that is no more say nothing."""
+        return not await self.awaited(positions)
+
+    async def awaited(self, positions: Iterable[Position]) -> list[Position]:
+        """Those that the tables don't hold yet. Positions of a log that is no more say nothing."""
+        found = []
         for position in positions:
             applied = await self._hot.applied(
                 position.topic, position.topic, position.partition, position.epoch
             )
-            if (applied is None or applied < position.offset) and not await self._gone(position):
-                return False
-        return True
+            if (applied is None or applied < position.offset) and not await self.gone(position):
+                found.append(position)
+        return found
 
     async def as_of(self) -> list[Position]:
         """How far the tables are, one position for each topic and partition: of its newest log."""
@@ -298,11 +303,11 @@ class Barrier:
         for consumer in CONSUMERS:
             for position in await self._hot.applied_positions(consumer):
                 place = position.topic, position.partition
-                if place not in found or not await self._gone(position):
+                if place not in found or not await self.gone(position):
                     found[place] = position
         return list(found.values())
 
-    async def _gone(self, position: Position) -> bool:
+    async def gone(self, position: Position) -> bool:
         """Whether nothing is known of a position's log, and the log of today is another."""
         if self._epochs is None or position.epoch == await self._epochs(position.topic):
             return False

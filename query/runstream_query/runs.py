@@ -145,10 +145,10 @@ class RunReader:
             state["number"] = (await self.query(_NUMBER, params))[0]["number"]
         (message,) = await self._messages(states, tuple(run_pb2.AttributeKind.values())[1:])
         message.writers.extend(await self._writers(scope))
-        message.rejections.extend(await self._rejections(scope, message.writers))
+        message.rejections.extend(await self.rejections(scope, message.writers))
         return message
 
-    async def _rejections(
+    async def rejections(
         self, scope: Clause, writers: Iterable[query_service_pb2.WriterInfo]
     ) -> list[query_service_pb2.Rejection]:
         """What ingest refused, as the senders say, and what the writers could not store."""

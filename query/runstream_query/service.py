@@ -12,6 +12,7 @@ from runstream_query import links, tokens
 from runstream_query.barrier import Barrier, Ends, Epochs, RunEnds, run_ends
 from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.experiments import list_experiments
+from runstream_query.ledger import LedgerReader, checked_claims
 from runstream_query.metrics import MetricReader
 from runstream_query.reduce import Reducer
 from runstream_query.runs import RunReader
@@ -19,11 +20,21 @@ from runstream_query.selection import Selection, checked_run, checked_selection
 from runstream_query.series import list_series
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
+from runstream_query.stored import StoredReader
 from runstream_store.hot import HotState
 from runstream_store.tables import Tables
 
 _SHARED: Final = frozenset(
-    ("GetMetrics", "GetMetricsPage", "ListSeries", "GetRun", "WatchRun", "PollRun", "GetPortalLink")
+    (
+        "GetMetrics",
+        "GetMetricsPage",
+        "ListSeries",
+        "GetRun",
+        "GetLedger",
+        "WatchRun",
+        "PollRun",
+        "GetPortalLink",
+    )
 )
 _PAGE: Final = 10_000
 _MAX_PAGE: Final = 1_000_000
@@ -51,6 +62,8 @@ class QueryServicer:
         self.settings = settings or QuerySettings()
         self.barrier = self._barrier = Barrier(hot, epochs, self.settings.barrier_timeout_ms, ends)
         self._runs = RunReader(tables, hot, self._barrier, self.settings)
+        stored = StoredReader(tables, self.settings.query_timeout_s)
+        self._ledgers = LedgerReader(self._runs, hot, self._barrier, stored)
 
     async def check(self) -> None:
         """Raises unless reads can be answered."""
@@ -138,6 +151,15 @@ class QueryServicer:
         )
         bound_to = tokens.digest("SearchRuns", filters.SerializeToString(deterministic=True))
         return await self._runs.search(request, bound_to)
+
+    async def get_ledger(
+        self, request: query_service_pb2.GetLedgerRequest
+    ) -> query_service_pb2.GetLedgerResponse:
+        """What became of all that a run's writers logged."""
+        workspace, run = checked_run(request.run)
+        claims = checked_claims(request.claims)
+        await self._barrier.reach(request.barrier, self._barrier.deadline(request.barrier))
+        return await self._ledgers.get(workspace, run, compare=request.compare, claims=claims)
 
     async def get_portal_link(
         self, request: query_service_pb2.GetPortalLinkRequest

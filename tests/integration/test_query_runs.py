@@ -256,6 +256,9 @@ def _dead(run: str, letters: list[tuple[str, int, int]]) -> Any:
                 "reason": reason,
                 "elements": elements,
                 "received_time": T0,
+                "digest": 0,
+                "digested": 0,
+                "events": 0,
             }
             for offset, (reason, elements, first) in enumerate(letters)
         ],

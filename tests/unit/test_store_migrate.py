@@ -17,6 +17,7 @@ from runstream_store.tables.schema import SCHEMAS
 CHECKSUMS = {
     "0001_initial": "ad770f2870d793ba96a07175c574e837ede9bd40b79b7121c4178f3885a2983a",
     "0002_artifacts": "6c9c28290092e0f0a7f42646fe929d714050e5e1f45d8a714ae891383e8d0c7c",
+    "0003_dead_letter_digests": "58c33fb29545c59a8913fd9f0b799a2d77da99914735e1eebfb3d23a8ad2b23d",
 }
 
 COLUMN = re.compile(r"^\s+(\w+) ([A-Z]\w+(?:\((?:[^()]|\([^()]*\))*\))?)", re.MULTILINE)
@@ -50,10 +51,22 @@ def test_no_migration_was_edited() -> None:
     assert {f"{one.number:04}_{one.name}": one.checksum for one in migrate.load()} == CHECKSUMS
 
 
+def added() -> dict[str, dict[str, str]]:
+    """Table → columns that later migrations add, with their types."""
+    found: dict[str, dict[str, str]] = {}
+    for migration in migrate.load():
+        for statement in migration.statements:
+            match = re.match(r"ALTER TABLE (\w+) ADD COLUMN IF NOT EXISTS (\w+) (.+?) DEFAULT ", statement)
+            if match:
+                found.setdefault(match[1], {})[match[2]] = match[3]
+    return found
+
+
 def test_the_schemas_are_those_of_the_tables() -> None:
     assert set(created()) == set(SCHEMAS) == set(KEYS)
     for name, statement in created().items():
         columns = {column: ARROW[kind] for column, kind in COLUMN.findall(statement.partition("\n)\n")[0])}
+        columns |= {column: ARROW[kind] for column, kind in added().get(name, {}).items()}
         schema = SCHEMAS[name]
         assert schema.names == list(columns), name
         for field in schema:

@@ -148,6 +148,9 @@ def _rows(refused: Refused) -> list[dict[str, Any]]:
             "reason": refused.why.reason,
             "elements": elements,
             "received_time": refused.received_time_ns,
+            "digest": about.digests.get((workspace, run), 0),
+            "digested": int((workspace, run) in about.digests),
+            "events": about.events,
         }
         for (workspace, run), elements in _shares(about)
     ]
@@ -178,4 +181,7 @@ def _lost_row(lost: Lost, epoch: bytes, now_ns: int) -> dict[str, Any]:
         "before they were read",
         "elements": count,  # what was in them is not known: at least one each
         "received_time": now_ns,
+        "digest": 0,
+        "digested": 0,
+        "events": 0,
     }

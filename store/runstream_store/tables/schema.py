@@ -126,6 +126,9 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("reason", pa.string()),
             ("elements", pa.uint64()),
             ("received_time", TIME),
+            ("digest", pa.uint64()),
+            ("digested", pa.uint8()),
+            ("events", pa.uint64()),
         ]
     ),
     "applied": pa.schema(
