@@ -220,6 +220,7 @@ ENDS = {
     "plain": ("", "COMPLETED"),
     "exit 0": ("sys.exit(0)", "COMPLETED"),
     "exit 1": ("sys.exit(1)", "FAILED"),
+    "raised 1": ("raise SystemExit(1)", "FAILED"),
     "exception": ("raise ValueError('so it goes')", "FAILED"),
     "interrupt": ("signal.raise_signal(signal.SIGINT)", "CANCELED"),
     "terminated": ("signal.raise_signal(signal.SIGTERM)", "FAILED"),

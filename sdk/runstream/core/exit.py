@@ -1,14 +1,16 @@
 """How this process ends, as its writers tell it: clean, by an exception, interrupted.
 
 `atexit` runs in all three cases and knows none of them. An unhandled exception passes `sys.excepthook`.
-`sys.exit` passes nothing, so it is wrapped: it raises a SystemExit that notices when the interpreter itself
-asks for its code, which it does only when nobody caught it. (A `raise SystemExit(1)` of the script's own
-can't be told from a plain end, unless it leaves a `with run`.) A process that is killed says nothing; its
-sender sees that the lock is free.
+SystemExit passes nothing; but the interpreter asks it for its code, which it does only when nobody caught it.
+So `sys.exit`, `exit` and `quit` raise one that notices who asks; in a script's own `raise SystemExit(1)` the
+attribute `code` of the class itself is replaced by one that does. (Where an interpreter does not allow that,
+such an end is taken for a plain one, unless it leaves a `with run`.) A process that is killed, or ends by
+`os._exit`, says nothing; its sender sees that the lock is free.
 """
 
 import atexit
 import builtins
+import gc
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -29,19 +31,24 @@ _outcome: dict[str, object] | None = None  # the last that was noticed
 _code: Final = SystemExit.__dict__["code"]
 
 
+def _get_code(error: SystemExit) -> Any:
+    found = _code.__get__(error, type(error))
+    if sys._getframe().f_back is None:  # asked by the interpreter, not by Python code that caught it
+        _note_exit(found)
+    return found
+
+
+def _set_code(error: SystemExit, value: Any) -> None:
+    _code.__set__(error, value)
+
+
+_observed: Final = property(_get_code, _set_code)
+
+
 class ObservedExit(SystemExit):
     """A SystemExit that knows whether it ended the interpreter."""
 
-    @property
-    def code(self) -> Any:
-        found = _code.__get__(self, type(self))
-        if sys._getframe().f_back is None:  # asked by the interpreter, not by Python code that caught it
-            _note_exit(found)
-        return found
-
-    @code.setter
-    def code(self, value: Any) -> None:
-        _code.__set__(self, value)
+    code = _observed
 
 
 def install() -> None:
@@ -53,8 +60,26 @@ def install() -> None:
     _hook = sys.excepthook = _watch_exceptions(sys.excepthook)
     sys.exit = _exit
     _watch_quitter(getattr(builtins, "exit", None))  # `quit` is of the same class
+    _watch_system_exit()
     process.on_fork(_forget)
     atexit.register(_at_exit)
+
+
+def _watch_system_exit() -> None:
+    """Replace the attribute `code` of SystemExit, where that can be done.
+
+    The class refuses assignments, so its dictionary is changed. Both attributes live as long as the process:
+    whatever an interpreter remembers of the class stays good.
+    """
+    for content in gc.get_referents(SystemExit.__dict__):
+        if type(content) is dict and content.get("code") is _code:
+            content["code"] = _observed
+            try:
+                works = SystemExit.__dict__["code"] is _observed and SystemExit(7).code == 7
+            except Exception:
+                works = False
+            if not works:
+                content["code"] = _code
 
 
 def _exit(status: Any = None, /) -> NoReturn:
