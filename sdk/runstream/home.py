@@ -188,6 +188,15 @@ class Discovery(NamedTuple):
         return True
 
 
+def tell_start_of(server: Discovery) -> bool:
+    """Whether a start of a server is still to be told to its user. True once."""
+    path = home() / "told.json"
+    if (read_json(path) or {}).get("started_ns") == server.started_ns:
+        return False
+    write_json(path, {"started_ns": server.started_ns})
+    return True
+
+
 def discovery_path() -> Path:
     """The discovery file."""
     return home() / "server.json"

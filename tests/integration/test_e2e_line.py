@@ -226,6 +226,13 @@ with experiment.start_logging() as run:
     discovery = wait_for(place.discovery, "the server")
     try:
         assert discovery["autostarted"]
+        assert "runstream up" not in script.stderr  # it is started, or the sender is
+        told = script.stderr
+        for _ in range(2):
+            again = place.script(BEGIN + "experiment.start_logging().complete()", RUNSTREAM_DRAIN="1")
+            assert again.returncode == 0, again.stderr
+            told += again.stderr
+        assert told.count(f"a server was started: {discovery['http']}") == 1, told
         assert ended(place, run_id)["status"] == "Completed"
         assert [point["value"] for point in points(place, run_id)] == [0.5]
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runstream import Experiment, Run, Workspace
+from runstream import Experiment, Run, Workspace, home
 from runstream.core import delivery, exit, notices
 from runstream.errors import DeadlineError, RunstreamError, ServiceUnavailableError
 from runstream.spool import process
@@ -118,6 +118,25 @@ def test_one_line_at_the_end_of_a_script(sender: Sender, capsys: pytest.CaptureF
     delivery.drain_at_exit()
     delivery.drain_at_exit()
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_nobody_is_told_to_start_what_is_starting(
+    sender: Sender, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    for error, told in (
+        ("no_sender", "the sender is only starting"),
+        ("unknown_writer", "the sender is only starting"),
+        ("starting", "a server is being started: "),
+        ("unreachable", "start a server with `runstream up`"),
+    ):
+        monkeypatch.setattr(notices, "_said", set())
+        delivery.tell_undelivered({"ok": False, "error": error, "undelivered": 7})
+        assert told in capsys.readouterr().err
+    home.write_ports(7310, 7311)
+    monkeypatch.setattr(notices, "_said", set())
+    delivery.tell_undelivered({"ok": False, "error": "starting", "undelivered": 7})
+    assert "a server is being started at http://127.0.0.1:7311: 7 records" in capsys.readouterr().err
 
 
 def test_where_nothing_outlives_the_job(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:

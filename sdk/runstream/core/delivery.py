@@ -22,7 +22,6 @@ _LONG_WAIT_S: Final = 60.0
 _BETWEEN_WAITS_S: Final = 1.0
 _SENDER_START_S: Final = 15.0
 
-_LOADED_NS: Final = time.time_ns()  # about when the script began
 _last_nudge_ns = 0
 _no_wait_before = float("-inf")
 
@@ -206,12 +205,13 @@ def drain_at_exit() -> None:
 
 
 def _tell_server() -> None:
-    """Say where the server is, if it was started for this script."""
+    """Say where the server is, if it was started by itself and nobody was told yet."""
     try:
         found = home.read_discovery()
+        untold = found is not None and found.autostarted and home.tell_start_of(found)
     except OSError:
         return
-    if found is not None and found.autostarted and found.started_ns > _LOADED_NS:
+    if found is not None and untold:
         say(
             f"a server was started: {found.http} (`runstream token` prints the token to sign in)",
             once="server",
@@ -258,6 +258,15 @@ def key_refused(problem: dict[str, Any]) -> bool:
     return "UNAUTHENTICATED" in detail or "PERMISSION_DENIED" in detail
 
 
+def _starting_at() -> str:
+    """Where a server that is starting will be, in words, as soon as it has chosen its ports."""
+    try:
+        ports = home.read_ports()
+    except OSError:
+        ports = None
+    return f" at http://127.0.0.1:{ports[1]}" if ports else ""
+
+
 def tell_undelivered(problem: dict[str, Any]) -> None:
     """Say, once in a process, that something waits in the spool, and for what."""
     if was_said("undelivered"):
@@ -270,7 +279,12 @@ def tell_undelivered(problem: dict[str, Any]) -> None:
     elif problem.get("error") == "timeout":
         line = f"{what} not delivered yet: kept in {places}, the sender goes on with it"
     elif problem.get("error") == "starting":
-        line = f"a server is being started: {what} kept in {places}, to be delivered as soon as it listens"
+        line = (
+            f"a server is being started{_starting_at()}: {what} kept in {places}, "
+            "to be delivered as soon as it listens"
+        )
+    elif problem.get("error") in ("no_sender", "unknown_writer") and not was_said("no sender"):
+        line = f"the sender is only starting: {what} kept in {places}, to be delivered when it runs"
     elif key_refused(problem):
         line = (
             f"the server refuses the API key: {what} kept in {places}; set RUNSTREAM_API_KEY or api_key_file"

@@ -33,6 +33,11 @@ class Autostart:
         if header.server is None and (header.world_size or 1) == 1:
             self._wanted = True
 
+    @property
+    def may_start(self) -> bool:
+        """Whether a server will be started when none is found."""
+        return self._enabled and self._wanted and importlib.util.find_spec("runstream_server") is not None
+
     def starting(self, now: float) -> bool:
         """Whether a server was started a moment ago and may still come up."""
         return (

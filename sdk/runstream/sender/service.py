@@ -307,7 +307,11 @@ class Sender:
     def _check_flushes(self, now: float) -> None:
         for flush in self._flushes[:]:
             tail, publisher, *_ = self._found.get(flush.writer, (None, None))
-            starting = publisher is self._publishers.get(None) and self._autostart.starting(now)
+            starting = (
+                publisher is not None
+                and publisher is self._publishers.get(None)
+                and (self._autostart.starting(now) or (self._autostart.may_start and not publisher.attempts))
+            )
             if flush.check(tail, publisher, starting, now):
                 self._flushes.remove(flush)
 
