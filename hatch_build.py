@@ -1,0 +1,18 @@
+"""No wheel without the portal: it is built beforehand, by `make portal`, since it needs Node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class PortalIsBuilt(BuildHookInterface):  # type: ignore[misc]
+    """Looks before a wheel or a source distribution is made; an editable install serves what is there."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling."""
+        built = Path(self.root, "query", "runstream_query", "static", "manifest.json")
+        if version != "editable" and not built.exists():
+            raise RuntimeError("the portal is not built: run `make portal` first")

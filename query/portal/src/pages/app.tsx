@@ -1,0 +1,39 @@
+// Which page is shown.
+
+import { shell } from "../api/shell";
+import { Experiments } from "./experiments";
+import { Help } from "./help";
+import { Page } from "./layout";
+import { Empty } from "./parts";
+import { route } from "./router";
+import { RunPage } from "./run/page";
+import { RunsPage } from "./runs/page";
+import { SignIn } from "./signin";
+
+export function App() {
+  if (shell.signIn) return <SignIn {...shell.signIn} />;
+  return (
+    <>
+      <Routed />
+      <Help />
+    </>
+  );
+}
+
+function Routed() {
+  const at = route.value;
+  switch (at.page) {
+    case "experiments":
+      return <Experiments workspace={at.workspace} />;
+    case "runs":
+      return <RunsPage key={`${at.workspace}\n${at.experiment}`} workspace={at.workspace} experiment={at.experiment} />;
+    case "run":
+      return <RunPage key={`${at.workspace}\n${at.run}`} workspace={at.workspace} run={at.run} tab={at.tab} />;
+    default:
+      return (
+        <Page title="Nothing here">
+          <Empty title={shell.error?.text ?? "There is nothing at this address."} />
+        </Page>
+      );
+  }
+}

@@ -1,0 +1,283 @@
+// The chart of one metric of one run, or of several runs: what is read for which zoom, and how it is drawn.
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+import type { RunRef } from "../api/gen/point_pb";
+import { failureOf, type Failure } from "../api/failure";
+import { MOST_ELEMENTS, type Answer, type MetricReads, type Wanted } from "../api/reads";
+import type { PlotLine, View } from "../charts/draw";
+import type { Linked } from "../charts/linked";
+import { lineStyle } from "../charts/palette";
+import type { Range } from "../charts/scale";
+import { emptyLine, indexOf, lineOfBuckets, lineOfElements, rankBand, type Line } from "../data/lines";
+import { count as counted } from "../data/numbers";
+import { smoothed } from "../data/smoothing";
+import { Chart, useNear } from "./chart";
+import { Num } from "./parts";
+import { palette } from "./theme";
+
+export type XAxis = "step" | "relative" | "time";
+
+export interface Settings {
+  x: XAxis;
+  logX: boolean;
+  logY: boolean;
+  smoothing: number;
+}
+
+export interface Source {
+  run: RunRef;
+  label: string;
+  /** Number of its colour. */
+  color: number;
+  /** Elements that it has; when this changes it is read again. */
+  count: number;
+  hasSteps: boolean;
+  /** Ranks that are lines of their own; empty: all together. */
+  ranks?: readonly number[];
+}
+
+export interface RankView {
+  /** "all": together; "each": one line a rank; "band": least, mean and greatest over the ranks. */
+  mode: "all" | "each" | "band" | "one";
+  ranks: readonly number[];
+}
+
+interface Read {
+  label: string;
+  color: number;
+  line: Line;
+}
+
+const FEW = 1200;
+const CHUNK = 64;
+
+/** Reads the lines of a chart. What was read stays until the new is there. */
+function useLines(
+  reads: MetricReads,
+  metric: string,
+  sources: readonly Source[],
+  ranks: RankView,
+  buckets: number,
+  zoom: Range | null,
+  near: boolean,
+): { read: readonly Read[]; failure: Failure | undefined; loading: boolean; cut: boolean } {
+  const [state, setState] = useState<{ read: readonly Read[]; failure?: Failure | undefined; loading: boolean; cut: boolean }>({
+    read: [],
+    loading: true,
+    cut: false,
+  });
+  const key = [
+    metric, ranks.mode, ranks.ranks.join(), buckets, zoom?.min, zoom?.max,
+    ...sources.map((source) => `${source.run.run} ${source.count} ${source.color}`),
+  ].join("\n");
+  useEffect(() => {
+    if (!near || !buckets) return;
+    let wanted = true;
+    setState((before) => ({ ...before, loading: true }));
+    const timer = setTimeout(() => {
+      Promise.all(sources.map((source) => readSource(reads, metric, source, ranks, buckets, zoom)))
+        .then((parts) => {
+          if (!wanted) return;
+          setState({ read: parts.flatMap((part) => part.read), loading: false, cut: parts.some((part) => part.cut) });
+        })
+        .catch((error: unknown) => {
+          if (wanted) setState((before) => ({ ...before, failure: failureOf(error), loading: false }));
+        });
+    }, zoom ? 90 : 0);
+    return () => {
+      wanted = false;
+      clearTimeout(timer);
+    };
+  }, [key, near, reads]);
+  return { read: state.read, failure: state.failure, loading: state.loading, cut: state.cut };
+}
+
+async function readSource(
+  reads: MetricReads,
+  metric: string,
+  source: Source,
+  ranks: RankView,
+  buckets: number,
+  zoom: Range | null,
+): Promise<{ read: Read[]; cut: boolean }> {
+  const one = (chosen: readonly number[]): Promise<{ line: Line; cut: boolean }> =>
+    readLine(reads, { run: source.run, metric, buckets, ranks: chosen }, source, zoom);
+  if (ranks.mode === "all" || ranks.ranks.length === 0) {
+    const { line, cut } = await one([]);
+    return { read: [{ label: source.label, color: source.color, line }], cut };
+  }
+  const parts = await Promise.all(ranks.ranks.map((rank) => one([rank])));
+  const cut = parts.some((part) => part.cut);
+  if (ranks.mode === "band") {
+    return { read: [{ label: source.label, color: source.color, line: rankBand(parts.map((part) => part.line)) }], cut };
+  }
+  return { read: parts.map((part, i) => ({ label: `rank ${ranks.ranks[i]}`, color: ranks.ranks[i]!, line: part.line })), cut };
+}
+
+/** A line: the elements themselves where they are few, else buckets. */
+async function readLine(
+  reads: MetricReads,
+  wanted: Wanted,
+  source: Source,
+  zoom: Range | null,
+): Promise<{ line: Line; cut: boolean }> {
+  if (source.count <= FEW) return elements(await reads.read({ ...wanted, buckets: 0 }));
+  if (!zoom) return { line: merged(await reads.read(wanted)), cut: false };
+  if (!source.hasSteps) {
+    // Without steps there is no place to go to: what is drawn is cut out of all of it.
+    if (source.count <= MOST_ELEMENTS) return elements(await reads.read({ ...wanted, buckets: 0 }));
+    return { line: merged(await reads.read({ ...wanted, buckets: 20_000 })), cut: false };
+  }
+  const range = { minStep: floorBig(zoom.min), maxStep: ceilBig(zoom.max) };
+  const reduced = merged(await reads.read({ ...wanted, ...range }));
+  // Fewer buckets than asked for, or one a step: the elements themselves are few enough to look at.
+  if (reduced.x.length > wanted.buckets * 0.9 && Number(range.maxStep - range.minStep) > wanted.buckets) {
+    return { line: reduced, cut: false };
+  }
+  const raw = await reads.read({ ...wanted, ...range, buckets: 0 });
+  return raw.cut ? { line: reduced, cut: false } : elements(raw);
+}
+
+const LIMIT = 2n ** 63n - 1n;
+const bounded = (value: bigint): bigint => (value > LIMIT ? LIMIT : value < -LIMIT ? -LIMIT : value);
+const floorBig = (value: number): bigint => bounded(BigInt(Math.floor(value)));
+const ceilBig = (value: number): bigint => bounded(BigInt(Math.ceil(value)));
+
+function elements(answer: Answer): { line: Line; cut: boolean } {
+  return { line: lineOfElements(answer.elements.filter((chunk) => chunk.column === "")), cut: answer.cut };
+}
+
+function merged(answer: Answer): Line {
+  const chunk = answer.buckets.find((one) => one.column === "");
+  return chunk ? lineOfBuckets(chunk) : emptyLine();
+}
+
+/** A line in the units of the x axis. Null where the times are not known. */
+export function onAxis(line: Line, x: XAxis, start: number): Float64Array | null {
+  if (x === "step") return line.x;
+  if (line.time.length !== line.x.length) return null;
+  return x === "time" ? line.time : line.time.map((ms) => ms - start);
+}
+
+export function MetricChart({
+  title,
+  metric,
+  description,
+  sources,
+  reads,
+  ranks,
+  settings,
+  zoom,
+  onZoom,
+  linked,
+  last,
+}: {
+  title: string;
+  metric: string;
+  description?: string;
+  sources: readonly Source[];
+  reads: MetricReads;
+  ranks: RankView;
+  settings: Settings;
+  zoom: Range | null;
+  onZoom: (range: Range | null) => void;
+  linked: Linked;
+  last?: number | undefined;
+}) {
+  const [ref, near] = useNear<HTMLDivElement>();
+  const [width, setWidth] = useState(0);
+  const buckets = width ? Math.min(2048, Math.ceil(width / CHUNK) * CHUNK) : 0;
+  const { read, failure, loading, cut } = useLines(reads, metric, sources, ranks, buckets, zoom, near);
+  const axis = settings.x;
+  const lines = useMemo(() => read.map((one) => toPlot(one, axis, settings.smoothing, palette.value)), [
+    read, axis, settings.smoothing, palette.value,
+  ]);
+  const drawn = lines.filter((line) => line !== null);
+  const rows = read.length > 0 && read.every((one) => one.line.axis === "row");
+  const view: View = useMemo(
+    () => ({
+      xKind: axis === "time" ? "time" : axis === "relative" ? "duration" : settings.logX ? "log" : "linear",
+      yKind: settings.logY ? "log" : "linear",
+      zoom,
+      xLabel: axis === "time" ? "" : axis === "relative" ? "after" : rows ? "value" : "step",
+    }),
+    [axis, settings.logX, settings.logY, zoom, rows],
+  );
+  const raw = drawn.length > 0 && read.every((one) => one.line.raw);
+  return (
+    <div ref={ref} class="chart-slot">
+      {near || read.length ? (
+        <Chart
+          title={title}
+          description={description ?? ""}
+          figure={last === undefined ? undefined : <Num value={last} />}
+          lines={drawn}
+          view={view}
+          onZoom={onZoom}
+          onWidth={setWidth}
+          linked={linked}
+          loading={loading}
+          note={noteOf(failure, cut, drawn, settings, read.length > drawn.length)}
+          legend={drawn.length > 1 ? <Legend lines={drawn} /> : undefined}
+          controls={raw && zoom ? <span class="badge" title="Each point is a value as it was logged">raw</span> : undefined}
+        />
+      ) : (
+        <figure class="chart" data-chart={title}>
+          <figcaption>{title}</figcaption>
+          <div class="chart-canvas" />
+        </figure>
+      )}
+    </div>
+  );
+}
+
+function toPlot(one: Read, axis: XAxis, smoothing: number, colors: Parameters<typeof lineStyle>[0]): PlotLine | null {
+  const { line } = one;
+  const x = onAxis(line, axis, line.time[0] ?? 0);
+  if (!x) return null;
+  return {
+    label: one.label,
+    style: lineStyle(colors, one.color),
+    x,
+    y: line.y,
+    min: line.min,
+    max: line.max,
+    flags: line.flags,
+    smooth: smoothing > 0 ? smoothed(line.y, smoothing) : undefined,
+  };
+}
+
+function noteOf(failure: Failure | undefined, cut: boolean, lines: readonly PlotLine[], settings: Settings, timeless: boolean): string {
+  const notes: string[] = [];
+  if (failure && failure.kind !== "cancelled" && failure.kind !== "unreachable") notes.push(failure.text);
+  if (cut) notes.push(`The first ${counted(MOST_ELEMENTS)} values; zoom in for the rest.`);
+  if (timeless) notes.push("The times of this many values are not known; zoom in, or show steps.");
+  if (settings.logY) {
+    let hidden = 0;
+    for (const line of lines) for (let i = 0; i < line.min.length; i++) if (line.min[i]! <= 0) hidden++;
+    if (hidden) notes.push(`${counted(hidden)} points reach 0 or below, which a log scale cannot show.`);
+  }
+  if (settings.logX) {
+    const hidden = lines.reduce((sum, line) => sum + indexOf(line.x, Number.MIN_VALUE), 0);
+    if (hidden) notes.push(`${counted(hidden)} points at 0 or before are not on a log scale.`);
+  }
+  return notes.join(" ");
+}
+
+export function Legend({ lines }: { lines: readonly PlotLine[] }) {
+  return (
+    <ul class="legend">
+      {lines.slice(0, 24).map((line, i) => (
+        <li key={i}>
+          <Swatch color={line.style.color} dash={line.style.dash.length > 0} />
+          <bdi>{line.label}</bdi>
+        </li>
+      ))}
+      {lines.length > 24 && <li class="quiet">and {lines.length - 24} more</li>}
+    </ul>
+  );
+}
+
+export function Swatch({ color, dash = false }: { color: string; dash?: boolean }) {
+  return <i class={`swatch ${dash ? "swatch-dash" : ""}`} style={{ color }} aria-hidden="true" />;
+}

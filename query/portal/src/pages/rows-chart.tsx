@@ -1,0 +1,98 @@
+// Rows of numbers as lines: two columns are y over x in the order logged; of more, one is x and the rest are lines.
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+import type { RunRef } from "../api/gen/point_pb";
+import { failureOf } from "../api/failure";
+import { MOST_ELEMENTS, type MetricReads } from "../api/reads";
+import type { PlotLine, View } from "../charts/draw";
+import { lineStyle } from "../charts/palette";
+import type { Range } from "../charts/scale";
+import { asNumber, tableOf, type Table } from "../data/elements";
+import { flagOf } from "../data/lines";
+import { count as counted } from "../data/numbers";
+import type { Panel } from "../data/series";
+import { Chart, useNear } from "./chart";
+import { Legend, type Settings } from "./metric-chart";
+import { Select } from "./parts";
+import { palette } from "./theme";
+
+const BY_ROW = "\u0000row";
+
+/** The rows of a metric, read when near the screen and when there are more. */
+export function useRows(reads: MetricReads, run: RunRef, metric: string, elements: number, near: boolean): { table: Table | undefined; note: string; loading: boolean } {
+  const [state, setState] = useState<{ table?: Table; note: string; loading: boolean }>({ note: "", loading: true });
+  useEffect(() => {
+    if (!near) return;
+    let wanted = true;
+    setState((before) => ({ ...before, loading: true }));
+    reads
+      .read({ run, metric, buckets: 0, ranks: [] })
+      .then(({ elements: chunks, cut }) => {
+        if (!wanted) return;
+        const note = cut ? `The first ${counted(MOST_ELEMENTS)} cells or so.` : "";
+        setState({ table: tableOf(chunks.filter((chunk) => chunk.column !== "")), note, loading: false });
+      })
+      .catch((error: unknown) => wanted && setState((before) => ({ ...before, note: failureOf(error).text, loading: false })));
+    return () => {
+      wanted = false;
+    };
+  }, [reads, run, metric, elements, near]);
+  return { table: state.table, note: state.note, loading: state.loading };
+}
+
+export function RowsChart({ panel, run, reads, settings }: { panel: Panel; run: RunRef; reads: MetricReads; settings: Settings }) {
+  const [ref, near] = useNear<HTMLDivElement>();
+  const { table, note, loading } = useRows(reads, run, panel.metric, panel.elements, near);
+  const [zoom, setZoom] = useState<Range | null>(null);
+  const [chosen, setChosen] = useState("");
+  // The first column that was logged is x, as the chart of two columns has it.
+  const order = table ? table.columns.filter((name) => panel.numeric.includes(name)) : panel.numeric;
+  const x = chosen || order[0] || BY_ROW;
+  const lines = useMemo(() => (table ? linesOf(table, order, x, palette.value) : []), [table, x, palette.value]);
+  const xName = x === BY_ROW ? "row" : x;
+  const view: View = useMemo(
+    () => ({ xKind: settings.logX ? "log" : "linear", yKind: settings.logY ? "log" : "linear", zoom, xLabel: xName }),
+    [settings.logX, settings.logY, zoom, xName],
+  );
+  const others = order.filter((name) => name !== x);
+  const figure = panel.kind === "xy" && others.length === 1 ? <span class="quiet">{`${others[0]} over ${xName}`}</span> : undefined;
+  return (
+    <div ref={ref} class="chart-slot">
+      <Chart
+        title={panel.metric} description={panel.description} figure={figure} lines={lines} view={view} onZoom={setZoom}
+        loading={loading} note={note}
+        legend={lines.length > 1 ? <Legend lines={lines} /> : undefined}
+        controls={
+          panel.kind === "columns" ? (
+            <Select label="x" value={x} options={[...order.map((name) => [name, name] as const), [BY_ROW, "row"] as const]} onChange={setChosen} />
+          ) : undefined
+        }
+      />
+    </div>
+  );
+}
+
+/** Lines of all numeric columns over one. Rows without a place on the x axis are left out. */
+export function linesOf(table: Table, numeric: readonly string[], x: string, colors: Parameters<typeof lineStyle>[0]): PlotLine[] {
+  const at = x === BY_ROW ? table.rows : table.cells[table.columns.indexOf(x)]?.map(asNumber);
+  if (!at) return [];
+  return numeric
+    .filter((name) => name !== x)
+    .slice(0, 32)
+    .map((name, number) => {
+      const cells = table.cells[table.columns.indexOf(name)]!;
+      const places = at.map((value, i) => (Number.isFinite(value) && cells[i] !== undefined ? i : -1)).filter((i) => i >= 0);
+      const values = places.map((i) => asNumber(cells[i]));
+      const y = Float64Array.from(values, (value) => (Number.isFinite(value) ? value : NaN));
+      return {
+        label: name,
+        style: lineStyle(colors, number),
+        x: Float64Array.from(places, (i) => at[i]!),
+        y,
+        min: y,
+        max: y,
+        flags: Uint8Array.from(values, flagOf),
+        dots: places.length <= 500,
+      };
+    });
+}

@@ -1,0 +1,195 @@
+// The charts of a run, in groups that fold, with one row of settings for all.
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { MetricReads, runRef } from "../../api/reads";
+import { Linked } from "../../charts/linked";
+import type { Range } from "../../charts/scale";
+import { rangeOf, rangeText } from "../../data/address";
+import { ranksOf } from "../../data/ledger";
+import { groupsOf, matching, panelsOf, type Panel } from "../../data/series";
+import { MetricChart, type RankView, type Settings, type XAxis } from "../metric-chart";
+import { Empty, Num, Select, Text } from "../parts";
+import { params, setParams } from "../router";
+import { RowsChart } from "../rows-chart";
+import type { RunStore } from "./store";
+
+const SYSTEM = "system";
+
+export function settingsOf(query: URLSearchParams): Settings {
+  const x = query.get("x");
+  return {
+    x: x === "relative" || x === "time" ? x : "step",
+    logX: query.get("logx") === "1",
+    logY: query.get("logy") === "1",
+    smoothing: Math.min(0.99, Math.max(0, Number(query.get("smooth")) || 0)),
+  };
+}
+
+export function Metrics({ store, system = false }: { store: RunStore; system?: boolean }) {
+  const series = store.series.value;
+  const run = store.run.value!;
+  const query = params.value;
+  const settings = useMemo(() => settingsOf(query), [query]);
+  const reads = useMemo(() => new MetricReads(), [store]);
+  useEffect(() => () => reads.close(), [reads]);
+  const linked = useMemo(() => new Linked(), [store]);
+  const wanted = query.get("q") ?? "";
+  const all = useMemo(
+    () => panelsOf(series ?? []).filter((panel) => panel.metric.startsWith(`${SYSTEM}/`) === system),
+    [series, system],
+  );
+  const shown = useMemo(() => matching(all, wanted).filter((panel) => panel.kind !== "table" || panel.columns[0] === ""), [all, wanted]);
+  const groups = useMemo(() => groupsOf(shown), [shown]);
+  const ranks = useMemo(() => ranksOf(run), [run]);
+  const rankView = rankViewOf(query.get("ranks") ?? "", ranks);
+  const zoom = useMemo(() => rangeOf(query.get("zoom") ?? ""), [query]);
+  const linkedZoom = query.get("linked") !== "0";
+  if (!series) return null;
+  if (!all.length) {
+    return system ? (
+      <Empty title="Nothing is known of the machine.">System figures are captured while a run goes on.</Empty>
+    ) : (
+      <Empty title="This run has logged no metric yet." code={'for step in range(100):\n    run.log("loss", loss, step=step)'} />
+    );
+  }
+  return (
+    <div class="metrics">
+      <Controls settings={settings} ranks={ranks} wanted={wanted} linkedZoom={linkedZoom} />
+      {!shown.length && <Empty title="No metric's name contains that." />}
+      {groups.map((group) => (
+        <GroupOf key={group.prefix} title={group.prefix} single={groups.length === 1} size={group.panels.length}>
+          {() => (
+            <>
+              <Tiles panels={group.panels} />
+              <div class="charts">
+                {group.panels.map((panel) => (
+                  <PanelChart
+                    key={`${panel.metric}\n${panel.columns[0] === ""}`}
+                    panel={panel}
+                    store={store}
+                    reads={reads}
+                    linked={linked}
+                    settings={settings}
+                    rankView={rankView}
+                    zoom={linkedZoom ? zoom : undefined}
+                  />
+                ))}
+              </div>
+              <Texts panels={group.panels} />
+            </>
+          )}
+        </GroupOf>
+      ))}
+    </div>
+  );
+}
+
+function rankViewOf(text: string, ranks: readonly number[]): RankView {
+  if (ranks.length < 2 || text === "") return { mode: "all", ranks: [] };
+  if (text === "each" || text === "band") return { mode: text, ranks: ranks.slice(0, 64) };
+  const rank = Number(text);
+  return ranks.includes(rank) ? { mode: "one", ranks: [rank] } : { mode: "all", ranks: [] };
+}
+
+function Controls({ settings, ranks, wanted, linkedZoom }: { settings: Settings; ranks: readonly number[]; wanted: string; linkedZoom: boolean }) {
+  const flag = (name: string, on: boolean): void => setParams({ [name]: on ? "1" : "" });
+  return (
+    <div class="controls" role="group" aria-label="How the charts are drawn">
+      <input
+        type="search" data-filter placeholder="filter by name ( / )" aria-label="Filter by name" value={wanted}
+        onInput={(event) => setParams({ q: event.currentTarget.value })}
+        onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
+      />
+      <Select<XAxis>
+        label="x" value={settings.x}
+        options={[["step", "step"], ["relative", "time since start"], ["time", "time of day"]]}
+        onChange={(x) => setParams({ x: x === "step" ? "" : x, zoom: "" })}
+      />
+      <label class="field">
+        <span>smoothing</span>
+        <input
+          type="range" min="0" max="0.99" step="0.01" value={settings.smoothing}
+          onInput={(event) => setParams({ smooth: event.currentTarget.value === "0" ? "" : event.currentTarget.value })}
+        />
+        <output>{settings.smoothing.toFixed(2)}</output>
+      </label>
+      {settings.x === "step" && (
+        <label class="check"><input type="checkbox" checked={settings.logX} onChange={(event) => flag("logx", event.currentTarget.checked)} />log x</label>
+      )}
+      <label class="check"><input type="checkbox" checked={settings.logY} onChange={(event) => flag("logy", event.currentTarget.checked)} />log y</label>
+      {ranks.length > 1 && (
+        <Select
+          label="ranks" value={params.value.get("ranks") ?? ""}
+          options={[["", "all together"], ["band", "band"], ["each", "each"], ...ranks.slice(0, 256).map((rank) => [String(rank), String(rank)] as const)]}
+          onChange={(value) => setParams({ ranks: value })}
+        />
+      )}
+      <label class="check"><input type="checkbox" checked={linkedZoom} onChange={(event) => setParams({ linked: event.currentTarget.checked ? "" : "0", zoom: "" })} />zoom together</label>
+    </div>
+  );
+}
+
+/** A group of charts that folds; what is folded costs nothing. */
+export function GroupOf({ title, single, size, children }: { title: string; single: boolean; size: number; children: () => preact.ComponentChildren }) {
+  const [open, setOpen] = useState(true);
+  if (single || !title) return <section class="group">{children()}</section>;
+  return (
+    <section class="group">
+      <h2>
+        <button type="button" class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>
+          <span aria-hidden="true">{open ? "▾" : "▸"}</span> <Text text={title} /> <span class="count">{size}</span>
+        </button>
+      </h2>
+      {open && children()}
+    </section>
+  );
+}
+
+function Tiles({ panels }: { panels: readonly Panel[] }) {
+  const tiles = panels.filter((panel) => panel.kind === "tile" && panel.last !== undefined);
+  if (!tiles.length) return null;
+  return (
+    <ul class="tiles">
+      {tiles.map((panel) => (
+        <li key={panel.metric} class="tile">
+          <Text text={panel.metric} class="quiet" />
+          <b><Num value={panel.last!} digits={6} /></b>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Texts({ panels }: { panels: readonly Panel[] }) {
+  const texts = panels.filter((panel) => (panel.kind === "table" && panel.columns[0] === "") || panel.kind === "empty" || (panel.kind === "tile" && panel.last === undefined));
+  if (!texts.length) return null;
+  return (
+    <p class="quiet">
+      Not numbers, or empty, so under <a href="./tables">tables</a>: {texts.slice(0, 20).map((panel) => panel.metric).join(", ")}
+      {texts.length > 20 ? " …" : ""}
+    </p>
+  );
+}
+
+function PanelChart({ panel, store, reads, linked, settings, rankView, zoom }: {
+  panel: Panel; store: RunStore; reads: MetricReads; linked: Linked; settings: Settings; rankView: RankView;
+  zoom: Range | null | undefined;
+}) {
+  const [own, setOwn] = useState<Range | null>(null);
+  const run = useMemo(() => runRef(store.workspace, store.id), [store]);
+  const sources = useMemo(
+    () => [{ run, label: panel.metric, color: 0, count: panel.count, hasSteps: panel.hasSteps }],
+    [run, panel.metric, panel.count, panel.hasSteps],
+  );
+  if (panel.kind === "line") {
+    return (
+      <MetricChart
+        title={panel.metric} metric={panel.metric} description={panel.description} sources={sources} reads={reads}
+        ranks={rankView} settings={settings} zoom={zoom === undefined ? own : zoom} linked={linked} last={panel.last}
+        onZoom={(range) => (zoom === undefined ? setOwn(range) : setParams({ zoom: rangeText(range) }))}
+      />
+    );
+  }
+  if (panel.kind === "xy" || panel.kind === "columns") return <RowsChart panel={panel} run={run} reads={reads} settings={settings} />;
+  return null;
+}

@@ -1,0 +1,135 @@
+// One run: its head, and the tab that is open.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo } from "preact/hooks";
+import type { Run } from "../../api/gen/query_service_pb";
+import { experimentPath, experimentsPath, runPath, type RunTab } from "../../data/address";
+import { ledgerOf, ledgerText } from "../../data/ledger";
+import { plural } from "../../data/numbers";
+import { panelsOf } from "../../data/series";
+import { isFinal } from "../../data/status";
+import { age, clock, toMs } from "../../data/times";
+import { now } from "../clock";
+import { Crumbs, Page } from "../layout";
+import { Lasted, Problem, StatusBadge, Text, Waiting } from "../parts";
+import { href } from "../router";
+import { RunActions } from "./actions";
+import { Overview } from "./overview";
+import { Metrics } from "./metrics";
+import { RunStore } from "./store";
+import { Tables } from "./tables";
+
+export function RunPage({ workspace, run, tab }: { workspace: string; run: string; tab: RunTab }) {
+  const store = useMemo(() => new RunStore(workspace, run), [workspace, run]);
+  useEffect(() => {
+    void store.start();
+    return () => store.stop();
+  }, [store]);
+  const found = store.run.value;
+  const failure = store.failure.value;
+  const crumbs = (
+    <Crumbs
+      parts={[
+        [workspace, experimentsPath(workspace)],
+        ...(found?.experiment ? [[found.experiment, experimentPath(workspace, found.experiment)] as [string, string]] : []),
+      ]}
+      here={found?.displayName || run}
+    />
+  );
+  return (
+    <Page title={found?.displayName || run} crumbs={crumbs}>
+      {found ? (
+        <>
+          <Head store={store} run={found} />
+          <Tabs store={store} tab={tab} />
+          <Tab store={store} tab={tab} />
+        </>
+      ) : failure && failure.kind !== "unreachable" ? (
+        <Problem failure={failure} />
+      ) : (
+        <>
+          {failure && <Problem failure={failure} />}
+          <Waiting />
+        </>
+      )}
+    </Page>
+  );
+}
+
+function Head({ store, run }: { store: RunStore; run: Run }) {
+  const ledger = ledgerOf(run);
+  const over = isFinal(run.status);
+  return (
+    <section class="run-head">
+      <h1>
+        <Text text={run.displayName || store.id} />
+      </h1>
+      <StatusBadge status={run.status} />
+      <span class="run-fact">
+        <Lasted from={toMs(run.startedTimeNs)} to={over ? toMs(run.endedTimeNs) : 0} />
+      </span>
+      {run.attempts > 1 && <span class="run-fact">attempt {run.attempts}</span>}
+      <a
+        class={`run-fact ledger ${ledger.whole ? "good" : ledger.rejected || ledger.lost ? "bad" : "quiet"}`}
+        href={`${href(runPath(store.workspace, store.id))}#ledger`}
+        title="What was logged, and what became of it"
+      >
+        {ledgerText(ledger, run.settling)}
+        {ledger.whole && <span aria-hidden="true"> ✓</span>}
+      </a>
+      <Live store={store} />
+      <RunActions store={store} run={run} />
+    </section>
+  );
+}
+
+function Live({ store }: { store: RunStore }) {
+  const connection = store.connection.value;
+  if (connection.state === "lost") {
+    return (
+      <span class="live live-lost" role="status">
+        no connection since {clock(connection.sinceMs)} ({age(connection.sinceMs, now.value)}); trying again
+      </span>
+    );
+  }
+  if (connection.state === "live") {
+    return (
+      <span class="live" title="This page moves by itself" role="status">
+        live
+      </span>
+    );
+  }
+  return null;
+}
+
+function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
+  const panels = useMemo(() => panelsOf(store.series.value ?? []), [store.series.value]);
+  const drawn = panels.filter((panel) => panel.kind !== "table" && panel.kind !== "empty").length;
+  const tables = panels.filter((panel) => panel.columns.some(Boolean) || panel.kind === "table").length;
+  const tabs: [RunTab, string, number?][] = [
+    ["overview", "overview"],
+    ["metrics", "metrics", drawn],
+    ["tables", "tables", tables],
+  ];
+  return (
+    <nav class="tabs" aria-label="Parts of the run">
+      {tabs.map(([name, text, count]) => (
+        <a key={name} href={href(runPath(store.workspace, store.id, name))} aria-current={name === tab ? "page" : undefined}>
+          {text}
+          {count !== undefined && count > 0 && <span class="count" title={plural(count, "item")}>{count}</span>}
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+function Tab({ store, tab }: { store: RunStore; tab: RunTab }): ComponentChildren {
+  switch (tab) {
+    case "metrics":
+      return <Metrics store={store} />;
+    case "tables":
+      return <Tables store={store} />;
+    default:
+      return <Overview store={store} />;
+  }
+}
