@@ -8,15 +8,19 @@ export RUNSTREAM_REQUIRE_ENGINES
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format proto proto-check proto-release portal portal-check e2e-long bench clean
+.PHONY: help venv demo up-cluster test lint format proto proto-check proto-release portal portal-check e2e-long bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/dev.stamp ## make or bring up to date .venv with everything for development
 
-demo: .venv/demo.stamp query/runstream_query/static/manifest.json ## one server, one sweep, the best alpha; installs only what that needs
-	$(BIN)/python examples/demo.py
+ENGINES ?= embedded
+demo: .venv/$(if $(filter cluster,$(ENGINES)),dev,demo).stamp portal ## one server, one sweep, the best alpha; ENGINES=cluster on Kafka, Redis, S3
+	$(BIN)/python examples/demo.py --engines $(ENGINES)
+
+up-cluster: .venv/dev.stamp portal ## all engines and services as processes, until Ctrl-C; ARGS="--brokers 3 --writers 2"
+	$(BIN)/python -m deploy.cluster --data .cluster $(ARGS)
 
 test: .venv/dev.stamp tests/compat/node/node_modules portal ## all tests; ARGS="-k spool" goes to pytest
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
@@ -58,7 +62,7 @@ bench: .venv/dev.stamp ## run the benchmarks; ARGS="log_call" picks some
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything that was built
-	rm -rf .venv .cache .demo dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .cache .cluster .demo dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -rf tests/compat/node/node_modules query/portal/node_modules query/portal/src/api/gen query/runstream_query/static
 	find sdk store ingest query server tests benchmarks examples proto -name __pycache__ -prune -exec rm -rf {} + \
 	  2>/dev/null || true

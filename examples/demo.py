@@ -2,8 +2,13 @@
 
 Everything it makes is under `.demo` at the root of the checkout. Ends with 0 only if the best alpha read from
 the server is the one computed without it. On a terminal the server goes on until Ctrl-C.
+
+With `--engines cluster` the server is a cluster of processes on real engines (`deploy/cluster.py`).
 """
 
+from __future__ import annotations
+
+import argparse
 import fcntl
 import json
 import os
@@ -11,9 +16,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sweep
+
+if TYPE_CHECKING:
+    from deploy.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent / ".demo"
 PATIENCE_S = 120.0
@@ -81,6 +92,19 @@ def start_server(env: dict[str, str]) -> subprocess.Popen[bytes]:
     sys.exit("the server did not start")
 
 
+def start_cluster(env: dict[str, str]) -> Cluster:
+    """Engines and services as processes; says which engines, as they name themselves."""
+    sys.path.insert(0, str(ROOT.parent))
+    from deploy.cluster import Cluster
+
+    cluster = Cluster(ROOT / "cluster").start()
+    for role, version in cluster.engines().items():
+        print(f"  {role}: {version}", flush=True)
+    env.update(cluster.client())
+    os.environ.update(cluster.client())
+    return cluster
+
+
 def stop_process(process: subprocess.Popen[bytes]) -> None:
     """Ask it to end, and see that it does."""
     if process.poll() is None:
@@ -136,6 +160,9 @@ def read_best(ids: list[str]) -> tuple[float, str]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--engines", choices=["embedded", "cluster"], default="embedded")
+    engines = parser.parse_args().engines
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     env = environment()
     for folder in (ROOT, ROOT / ".runstream"):
@@ -145,9 +172,19 @@ def main() -> int:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
-    stop_leftover()
-    print("starting a server …", flush=True)
-    server = start_server(env)
+    stop: Callable[[], object]
+    wait: Callable[[], object]
+    if engines == "cluster":
+        print("starting Kafka, Redis, ClickHouse's engine, S3, and the services …", flush=True)
+        cluster = start_cluster(env)
+        stop, wait, login = cluster.stop, signal.pause, cluster.login
+    else:
+        stop_leftover()
+        print("starting a server …", flush=True)
+        server = start_server(env)
+        discovery = json.loads((ROOT / "home" / "server.json").read_text())
+        stop, wait = partial(stop_process, server), server.wait
+        login = f"{discovery['http']}/login?token={discovery['token']}"
     try:
         print("a sweep over Ridge's alpha:", flush=True)
         found, link = read_best(run_sweep(env))
@@ -158,14 +195,13 @@ def main() -> int:
             return 1
         print(f"its run: {link}")
         if sys.stdout.isatty():
-            token = json.loads((ROOT / "home" / "server.json").read_text())
-            print(f"sign in once: {token['http']}/login?token={token['token']}")
+            print(f"sign in once: {login}")
             print("the server goes on until Ctrl-C", flush=True)
-            server.wait()
+            wait()
         return 0
     finally:
         stop_sender()
-        stop_process(server)
+        stop()
 
 
 if __name__ == "__main__":

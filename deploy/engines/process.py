@@ -133,9 +133,10 @@ class Engine:
         self.spawn()
         self.wait()
 
-    def stop(self, patience_s: float = 20.0) -> None:
-        """Ends it in order; by force when that takes too long."""
+    def stop(self, patience_s: float = 20.0) -> int | None:
+        """Ends it in order; by force when that takes too long. The exit code, if it was ever started."""
         self._end(signal.SIGTERM, patience_s)
+        return None if self._process is None else self._process.returncode
 
     def kill(self) -> None:
         """`kill -9`."""

@@ -314,9 +314,9 @@ def read_config(
     values["http_port"] = _port_of(values["http_port"], role.http_port)
     values["log_url"] = values["log_url"] or f"sqlite://{data}/log.sqlite"
     values["tables_url"] = values["tables_url"] or f"chdb://{data}/tables"
-    values["objects_url"] = values["objects_url"] or f"file://{quote(str(data))}/objects"
     if not role.alone:
         _check_shared(role, values)
+    values["objects_url"] = values["objects_url"] or f"file://{quote(str(data))}/objects"
     return ServerConfig(role=role, **values, autostarted=autostarted)  # type: ignore[arg-type]  # the table has every field
 
 
@@ -326,6 +326,11 @@ def _port_of(given: object, usual: int | None) -> object:
 
 def _check_shared(role: Role, values: Mapping[str, object]) -> None:
     """Refuses engines that only one process can have, and services are several."""
+    if values["objects_url"] is None:
+        raise ConfigError(
+            f"RUNSTREAM_OBJECTS_URL is not set, and `runstream {role.name}` is one of several processes that "
+            "keep files in one place. Set it to s3://<bucket>, or to a folder that all of them have: file:///<path>"
+        )
     for name, shared, other in (
         ("log_url", log.shared(str(values["log_url"])), "kafka://<host>:<port>/<prefix>"),
         ("tables_url", tables.shared(str(values["tables_url"])), "clickhouse://<host>:<port>/<database>"),

@@ -42,6 +42,7 @@ def test_who_would_be_let_in(tmp_path: Path) -> None:
         "RUNSTREAM_LOG_URL": "kafka://h:1/p",
         "RUNSTREAM_TABLES_URL": "clickhouse://h:1/d",
         "RUNSTREAM_HOT_URL": "redis://h:1/0",
+        "RUNSTREAM_OBJECTS_URL": "s3://bucket",
         "RUNSTREAM_DATA": str(tmp_path),
     }
     with pytest.raises(ConfigError, match=r"nobody could sign in.*RUNSTREAM_KEYS_FILE"):
