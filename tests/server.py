@@ -103,6 +103,17 @@ class Place:
         """A script, to its end."""
         return self.python(["-c", code, *arguments], environment)
 
+    def popen(self, code: str, **environment: str) -> subprocess.Popen[str]:
+        """A script that goes on, with pipes to and from it."""
+        return subprocess.Popen(
+            [sys.executable, "-u", "-c", code],
+            env=self.environment(**environment),
+            cwd=self.work,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def python(
         self, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:

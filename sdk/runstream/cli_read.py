@@ -118,7 +118,8 @@ def _wait_for_local() -> None:
         print("runstream: not all that was logged on this machine is delivered yet", file=sys.stderr)
 
 
-def _workspace(arguments: argparse.Namespace) -> str | None:
+def chosen_workspace(arguments: argparse.Namespace) -> str | None:
+    """The workspace that was named, or is configured here."""
     if arguments.workspace:
         return str(arguments.workspace)
     path = home.find_config()
@@ -143,7 +144,7 @@ def _runs(arguments: argparse.Namespace) -> int:
     with connected(arguments.server) as client:
         _wait_for_local()
         found = client.search_runs(
-            _workspace(arguments) or "", arguments.experiment, statuses, limit=arguments.limit
+            chosen_workspace(arguments) or "", arguments.experiment, statuses, limit=arguments.limit
         )
         if arguments.json:
             for run in found:
@@ -226,7 +227,7 @@ def _duration(run: Run) -> str:
 
 
 def _metrics(arguments: argparse.Namespace) -> int:
-    workspace = _workspace(arguments) or "local"
+    workspace = chosen_workspace(arguments) or "local"
     with connected(arguments.server) as client:
         _wait_for_local()
         _tell_rejections(client.get_run(workspace, arguments.id))  # an error when there is none

@@ -215,6 +215,34 @@ class Client(Changes):
         )
         return answer.run
 
+    def get_ledger(
+        self,
+        workspace: str,
+        run: str,
+        *,
+        compare: bool = True,
+        claims: Iterable[query_service_pb2.WriterClaim] = (),
+        positions: Positions = (),
+        timeout_s: float = _BARRIER_S,
+    ) -> query_service_pb2.GetLedgerResponse:
+        """What became of all that a run's writers logged.
+
+        :param compare: compare it with what is stored, identity by identity: reads every element of the run.
+        :param claims: what senders say now of writers that have not ended.
+        :raises NotFoundError: nothing is known of the run.
+        """
+        from runstream.v1 import point_pb2
+        from runstream.v1 import query_service_pb2 as messages
+
+        request = messages.GetLedgerRequest(
+            run=point_pb2.RunRef(workspace=workspace, run=run), compare=compare, claims=claims
+        )
+        _bar(request.barrier, positions, timeout_s, allow_settling=True)
+        answer: messages.GetLedgerResponse = self._call(
+            _SERVICE + "GetLedger", request, messages.GetLedgerResponse, timeout_s
+        )
+        return answer
+
     def list_series(
         self,
         workspace: str,

@@ -14,6 +14,7 @@ from runstream import __version__, home
 from runstream.core.mode import is_offline
 from runstream.core.notices import say, was_said
 from runstream.spool import process
+from runstream.spool.folder import spool_root
 from runstream.spool.writer import DEFAULT_CAP, Origin, Target, Writer
 
 _NUDGE_NS: Final = 10_000_000_000
@@ -122,6 +123,16 @@ def nudge_sender(*, now: bool = False) -> None:
 
 def _roots() -> list[str]:
     return sorted({str(writer.folder.root) for writer in process.writers()})
+
+
+def spools() -> list[str]:
+    """Roots of the spools that may hold something of this user on this machine."""
+    roots = _roots()
+    try:
+        roots.append(str(spool_root()))
+    except OSError:  # there is no place for one
+        pass
+    return sorted(set(roots))
 
 
 def ask_flush(writer: Writer, timeout_s: float) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """What the server has of a run: its state, its details, its metrics."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runstream.core import reads, values
 from runstream.core.handle import RunHandle
 from runstream.core.record import FINAL, RunRecord, iso_time
 from runstream.errors import RunstreamError, UserError
+
+if TYPE_CHECKING:
+    from runstream.verification import Verification
 
 _GLANCE_S = 2.0
 
@@ -135,6 +138,19 @@ class RunReading(RunHandle):
         below = Query(run_type=run_type, family=Family(self.id, True))
         ids += [found.id for found in records_of(workspace, below)]
         return reads.get_metrics_of(workspace, state, ids, name, ranks)
+
+    def verify(self, timeout_seconds: float = 30) -> "Verification":
+        """Find out what became of all that was logged to the run, by every process: compares what is stored
+        with what was logged, identity by identity.
+
+        Waits at most `timeout_seconds` for what is on its way. The result is true when all that was logged is
+        stored, prints as a report, and says of each process what is stored, in a spool, refused and why, or
+        missing. Of a process that still logs on another machine it can only say that more may come.
+
+        Raises NotFoundError for a run that is known neither here nor to the server, and ServiceError when the
+        server can't be asked and nothing of the run is on this machine.
+        """
+        return reads.verify(self._experiment.workspace, self._state, timeout_seconds)
 
     def get_portal_url(self) -> str:
         """Address of the run's page. Made without asking a server."""

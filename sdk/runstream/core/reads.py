@@ -6,6 +6,7 @@ answers, what this process knows of its own runs is the answer; where it knows n
 
 import atexit
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
@@ -29,6 +30,7 @@ from runstream.spool.writer import Target
 
 if TYPE_CHECKING:
     from runstream.client import Client
+    from runstream.verification import Verification
 
 T = TypeVar("T")
 
@@ -159,6 +161,21 @@ def portal_base(workspace: Workspace) -> str:
         target = _resolve(workspace)
         base = target.http if target else f"http://127.0.0.1:{home.DEFAULT_HTTP_PORT}"
     return base.rstrip("/")
+
+
+def verify(workspace: Workspace, state: RunState, timeout_s: float) -> "Verification":
+    """What became of all that was logged to the run."""
+    from runstream import verification
+
+    if state.silent or mode() != ONLINE:
+        raise ServiceUnavailableError(f"RUNSTREAM_MODE is {mode()}: nothing is delivered")
+    started = time.monotonic()
+    http = None
+    if process.writer_of(state.target) is not None:
+        _, http, _ = delivery.flush(timeout_s, state.target)  # what is undelivered then is told
+    local = verification.Local(delivery.spools(), workspace.name, state.id)
+    left_s = max(timeout_s - (time.monotonic() - started), 0.0)
+    return verification.verify(lambda: client(workspace, http), local, left_s)
 
 
 # ------------------------------------------------------------------------------------- the way

@@ -84,6 +84,10 @@ class Definitions:
         new, self._new = self._new, []
         return new
 
+    def read_on(self) -> None:
+        """Read on in the file; what is new stays new."""
+        self._read()
+
     def _read(self) -> None:
         while self._file is not None and (records := self._file.read()):
             for record in records:

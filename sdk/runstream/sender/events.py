@@ -142,32 +142,40 @@ def writer_drained(
     run: RunDefinition, state: WriterState, delivered: RunState, time_ns: int
 ) -> run_pb2.RunEvent:
     """States that all that the writer logged for the run, up to `acked_seq`, is in the log."""
+    dropped = state.dropped.get(run.index, 0)
     return run_pb2.RunEvent(
         run=reference(run),
         seq=run.index,
         time_ns=time_ns,
-        writer_drained=run_pb2.WriterDrained(
-            seq_end=state.acked_seq,
-            positions=[
-                run_pb2.LogPosition(
-                    topic=p.topic, partition=p.partition, offset=p.offset, epoch=bytes.fromhex(p.epoch)
-                )
-                for p in state.positions.values()
-                if p.topic == "points"
-            ],
-            logged=delivered.logged.elements,
-            rejected=delivered.rejected.elements,
-            dropped=state.dropped.get(run.index, 0),
-            lost=delivered.lost,
-            refusals=refusals.messages(delivered.refusals),
-            first_seq=state.first_seq,
-            logged_digest=delivered.logged.digest if delivered.proven else None,
-            rejected_digest=delivered.rejected.digest,
-            events=delivered.logged.events,
-            events_digest=delivered.logged.events_digest,
-            rejected_events=delivered.rejected.events,
-            rejected_events_digest=delivered.rejected.events_digest,
-        ),
+        writer_drained=drained(state, delivered, dropped, topics=("points",)),
+    )
+
+
+def drained(
+    state: WriterState, delivered: RunState, dropped: int, topics: tuple[str, ...] | None
+) -> run_pb2.WriterDrained:
+    """What was delivered of a writer for a run, with the positions in some topics, or in all."""
+    return run_pb2.WriterDrained(
+        seq_end=state.acked_seq,
+        positions=[
+            run_pb2.LogPosition(
+                topic=p.topic, partition=p.partition, offset=p.offset, epoch=bytes.fromhex(p.epoch)
+            )
+            for p in state.positions.values()
+            if topics is None or p.topic in topics
+        ],
+        logged=delivered.logged.elements,
+        rejected=delivered.rejected.elements,
+        dropped=dropped,
+        lost=delivered.lost,
+        refusals=refusals.messages(delivered.refusals),
+        first_seq=state.first_seq,
+        logged_digest=delivered.logged.digest if delivered.proven else None,
+        rejected_digest=delivered.rejected.digest,
+        events=delivered.logged.events,
+        events_digest=delivered.logged.events_digest,
+        rejected_events=delivered.rejected.events,
+        rejected_events_digest=delivered.rejected.events_digest,
     )
 
 

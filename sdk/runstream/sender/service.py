@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runstream import __version__, home
-from runstream.sender import tidying
+from runstream.sender import accounts, tidying
 from runstream.sender.autostart import Autostart
 from runstream.sender.flush import Flush
 from runstream.sender.folders import Folders, Found
@@ -279,6 +279,13 @@ class Sender:
             if flush.writer not in self._found:
                 self._adopt(now, thoroughly=True)
             self._flushes.append(flush)
+        elif op == "account":
+            workspace, run = str(request.get("workspace")), str(request.get("run"))
+            self._adopt(now, thoroughly=True)
+            for tail, *_ in list(self._found.values()):
+                self._guard(tail, now, self._poll_one)
+            served = [(tail, publisher) for tail, publisher, *_ in self._found.values()]
+            answer.set_result({"ok": True, "writers": accounts.of_run(served, workspace, run)})
         elif op == "info":
             self._adopt(now, thoroughly=True)  # of writers of this moment too
             self._poll(now)
