@@ -18,11 +18,12 @@ from runstream_ingest.artifacts import decode_manifest
 from runstream_ingest.batch import decode_points
 from runstream_ingest.errors import RecordRefused, RequestMalformed, too_large, unsupported
 from runstream_ingest.events import decode_events
+from runstream_ingest.logs import decode_logs
 from runstream_store.log import NewRecord
 
 _RECORDS: Final = 2  # PublishRequest.records
 _ONCE_RECORDS: Final = 1  # PublishOnceRequest.records
-_MESSAGES: Final[dict[int, records.Kind]] = {1: "points", 2: "run_events", 3: "artifact"}
+_MESSAGES: Final[dict[int, records.Kind]] = {1: "points", 2: "run_events", 3: "artifact", 7: "logs"}
 _COMPRESSED: Final = 4
 
 _KEY_SEPARATOR: Final = b"\0"
@@ -106,6 +107,8 @@ def accept(incoming: Incoming, *, received_time_ns: int, principal: str, most: i
             run = decode_manifest(incoming.payload).run
             topic = records.ARTIFACTS
             key = _KEY_SEPARATOR.join((run.workspace.encode(), run.run.encode()))
+        case "logs":
+            topic, key = records.LOGS, decode_logs(incoming.payload).writer
         case _:
             raise unsupported("a record without a payload that this server knows")
     value = records.encode_log_record(

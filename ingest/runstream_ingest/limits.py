@@ -38,6 +38,10 @@ MODEL_CHARACTERS: Final = 255
 MODEL_LABELS: Final = 1_000
 CHUNK_BYTES: Final = 64 * MiB
 """A chunk of a file."""
+LOG_PIECES: Final = 65_536
+"""Pieces of a batch of a log."""
+LOG_PIECE_BYTES: Final = MiB
+"""A piece of a log."""
 ERROR_CHARACTERS: Final = 100_000
 TEXT_BYTES: Final = 2 * MiB
 

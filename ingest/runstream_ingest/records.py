@@ -20,12 +20,19 @@ FORMAT: Final = 1
 POINTS: Final = "points"
 RUNS: Final = "runs"
 ARTIFACTS: Final = "artifacts"
+LOGS: Final = "logs"
 DEAD: Final = ".dead"
 """What follows a topic's name in the name of its dead-letter topic."""
 
-Kind = Literal["points", "run_events", "artifact", "compressed_points", "workspace_events"]
+Kind = Literal["points", "run_events", "artifact", "compressed_points", "logs", "workspace_events"]
 
-_MESSAGES: Final[dict[int, Kind]] = {4: "points", 5: "run_events", 6: "artifact", 20: "workspace_events"}
+_MESSAGES: Final[dict[int, Kind]] = {
+    4: "points",
+    5: "run_events",
+    6: "artifact",
+    11: "logs",
+    20: "workspace_events",
+}
 _COMPRESSED: Final = 7
 
 
@@ -34,7 +41,7 @@ class Received:
     """A payload from the log, checksum verified and decompressed."""
 
     received_time_ns: int
-    kind: Literal["points", "run_events", "artifact", "workspace_events"]
+    kind: Literal["points", "run_events", "artifact", "logs", "workspace_events"]
     payload: bytes
 
 

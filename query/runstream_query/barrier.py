@@ -29,7 +29,7 @@ from runstream_store.hot import HotState
 from runstream_store.position import Position
 from runstream_store.tables import Tables
 
-CONSUMERS: Final = ("points", "runs", "artifacts")
+CONSUMERS: Final = ("points", "runs", "artifacts", "logs")
 
 Epochs = Callable[[str], Awaitable[bytes]]
 """Gives the epoch that a topic of the log has now."""
@@ -193,6 +193,21 @@ class Barrier:
         deadline = self.deadline(message)
         await self.reach_points(await self.reach_runs(message, deadline), deadline)
         await self._catch_up("artifacts", deadline)
+
+    async def reach_logs(self, message: Any | None) -> None:
+        """Waits for the positions of a ReadBarrier, and a little for all logs that were acknowledged.
+
+        Raises as `reach`.
+        """
+        deadline = time.monotonic() + _CATCH_UP_S
+        if message is not None:
+            deadline = self.deadline(message)
+            await self.reach_points(await self.reach_runs(message, deadline), deadline)
+        await self._catch_up("logs", deadline)
+
+    async def applied(self, consumer: str) -> list[Position]:
+        """How far the tables are with a topic: differs from before when something was added."""
+        return list(await self._hot.applied_positions(consumer))
 
     async def reach_points(self, positions: Sequence[Position], deadline: float) -> None:
         """The second step: waits until points are there.

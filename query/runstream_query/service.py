@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
@@ -167,6 +168,19 @@ class QueryServicer:
         """The address of a run's page."""
         url = links.run_url(self.settings.public_url, *checked_run(request.run))
         return query_service_pb2.GetPortalLinkResponse(url=url)
+
+    async def over(self, workspace: str, run: str) -> bool:
+        """Whether a run has ended, and all that its writers are known to have logged is in the tables.
+
+        :raises NotFound: nothing is known of it.
+        """
+        ends = await self._ends(workspace, [run])
+        if run not in ends.heard_of:
+            deadline = time.monotonic() + self.settings.barrier_timeout_ms / 1000
+            ends = await self._look_for(ends, [run], [run], deadline)
+        if not await self._runs.ended(workspace, [run]):
+            return False
+        return not await self._barrier.unsettled(ends)
 
     async def workspaces_of(self, run: str) -> list[str]:
         """The workspaces that have a run with this id."""

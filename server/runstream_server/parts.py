@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from runstream_ingest.writers.artifacts import ArtifactsSink
+from runstream_ingest.writers.logs import LogsSink
 from runstream_ingest.writers.points import PointsSink
 from runstream_ingest.writers.runs import RunsSink
 from runstream_ingest.writers.sink import Sink
@@ -13,6 +14,8 @@ from runstream_query.access import Access
 from runstream_query.artifact_service import ArtifactServicer, artifact_service
 from runstream_query.artifacts import ArtifactReader
 from runstream_query.files import Downloads
+from runstream_query.log_service import LogServicer, log_service
+from runstream_query.logs import LogReader
 from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
@@ -26,6 +29,7 @@ def sinks() -> tuple[Sink[Any], ...]:
         PointsSink(),
         RunsSink(),
         ArtifactsSink(),
+        LogsSink(),
     )
 
 
@@ -45,6 +49,7 @@ def services(engines: Engines, queries: QueryServicer) -> tuple[Service, ...]:
     return (
         query_service(queries),
         artifact_service(ArtifactServicer(artifact_reader(engines, queries), queries.barrier)),
+        log_service(LogServicer(log_reader(engines, queries), queries.barrier, queries.over)),
     )
 
 
@@ -56,3 +61,8 @@ def downloads(engines: Engines, queries: QueryServicer, access: Access) -> Downl
 def artifact_reader(engines: Engines, queries: QueryServicer) -> ArtifactReader:
     """What reads files."""
     return ArtifactReader(engines.tables, engines.objects, queries.settings.query_timeout_s)
+
+
+def log_reader(engines: Engines, queries: QueryServicer) -> LogReader:
+    """What reads logs."""
+    return LogReader(engines.tables, queries.settings.query_timeout_s)

@@ -31,6 +31,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "attributes": ("workspace", "run", "kind", "key", "writer", "seq"),
     "artifacts": ("workspace", "run", "path", "writer", "seq"),
     "models": ("workspace", "name", "run", "writer", "seq"),
+    "logs": ("workspace", "run", "path", "writer", "offset"),
     "dead_letters": ("topic", "partition", "epoch", "offset", "workspace", "run"),
     "applied": ("consumer", "topic", "partition", "epoch"),
 }
@@ -42,6 +43,7 @@ VERSIONS: Final[dict[str, str]] = {
     "attributes": "precedence",
     "artifacts": "precedence",
     "models": "precedence",
+    "logs": "size",
     "applied": "offset",
 }
 """Column whose greatest value decides which row of an identity stays. In the other tables all are equal."""

@@ -16,6 +16,7 @@ from runstream.v1 import (
     error_pb2,
     event_pb2,
     ingest_service_pb2,
+    log_pb2,
     model_pb2,
     point_pb2,
     run_pb2,
@@ -200,6 +201,25 @@ def artifact_record() -> event_pb2.LogRecord:
     )
 
 
+def piece_record() -> event_pb2.LogRecord:
+    """Pieces of a log as the log keeps them."""
+    return event_pb2.LogRecord(
+        format=1,
+        received_time_ns=TIME + 10**9,
+        principal="laptop",
+        logs=log_pb2.LogBatch(
+            writer=WRITER,
+            run=RUN,
+            path="logs/user_log.txt",
+            rank=3,
+            pieces=[
+                log_pb2.LogPiece(offset=0, time_ns=TIME, data="größe 1\n".encode()),
+                log_pb2.LogPiece(offset=1 << 40, time_ns=TIME + 1, data=bytes(range(256))),
+            ],
+        ),
+    )
+
+
 MESSAGES: dict[str, Message] = {
     "point_batch": point_batch(),
     "run_event_batch": run_event_batch(),
@@ -208,6 +228,7 @@ MESSAGES: dict[str, Message] = {
     "dead_letter_record": dead_letter_record(),
     "model_event_batch": model_event_batch(),
     "artifact_record": artifact_record(),
+    "piece_record": piece_record(),
 }
 
 if __name__ == "__main__":

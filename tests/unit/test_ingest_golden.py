@@ -10,6 +10,7 @@ from runstream_ingest.artifacts import decode_manifest
 from runstream_ingest.batch import check_elements, decode_points
 from runstream_ingest.envelope import accept, decode_request
 from runstream_ingest.events import check_event, decode_events
+from runstream_ingest.logs import decode_logs
 from runstream_ingest.records import decode_log_record
 from runstream_ingest.writers.points import build_block
 from tests.batches import comparable, expected_rows
@@ -19,6 +20,7 @@ from tests.golden.messages_v1 import (
     artifact_record,
     log_record,
     model_event_batch,
+    piece_record,
     point_batch,
     run_event_batch,
 )
@@ -64,6 +66,12 @@ def test_golden_manifests_are_taken() -> None:
     received = decode_log_record(GOLDEN["artifact_record"])
     assert received.kind == "artifact"
     assert decode_manifest(received.payload) == artifact_record().artifact
+
+
+def test_golden_pieces_of_logs_are_taken() -> None:
+    received = decode_log_record(GOLDEN["piece_record"])
+    assert received.kind == "logs"
+    assert decode_logs(received.payload) == piece_record().logs
 
 
 def test_golden_requests_are_taken() -> None:

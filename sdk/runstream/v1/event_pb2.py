@@ -14,22 +14,23 @@ _sym_db = _symbol_database.Default()
 
 from runstream.v1 import artifact_pb2 as runstream_dot_v1_dot_artifact__pb2
 from runstream.v1 import error_pb2 as runstream_dot_v1_dot_error__pb2
+from runstream.v1 import log_pb2 as runstream_dot_v1_dot_log__pb2
 from runstream.v1 import point_pb2 as runstream_dot_v1_dot_point__pb2
 from runstream.v1 import run_pb2 as runstream_dot_v1_dot_run__pb2
 from runstream.v1 import workspace_pb2 as runstream_dot_v1_dot_workspace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runstream/v1/event.proto\x12\x0crunstream.v1\x1a\x1brunstream/v1/artifact.proto\x1a\x18runstream/v1/error.proto\x1a\x18runstream/v1/point.proto\x1a\x16runstream/v1/run.proto\x1a\x1crunstream/v1/workspace.proto\"\xc1\x03\n\tLogRecord\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x18\n\x10received_time_ns\x18\x02 \x01(\x10\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12*\n\x06points\x18\x04 \x01(\x0b\x32\x18.runstream.v1.PointBatchH\x00\x12\x31\n\nrun_events\x18\x05 \x01(\x0b\x32\x1b.runstream.v1.RunEventBatchH\x00\x12\x32\n\x08\x61rtifact\x18\x06 \x01(\x0b\x32\x1e.runstream.v1.ArtifactManifestH\x00\x12\x1b\n\x11\x63ompressed_points\x18\x07 \x01(\x0cH\x00\x12/\n\x0b\x64\x65\x61\x64_letter\x18\x08 \x01(\x0b\x32\x18.runstream.v1.DeadLetterH\x00\x12=\n\x10workspace_events\x18\x14 \x01(\x0b\x32!.runstream.v1.WorkspaceEventBatchH\x00\x12.\n\x0b\x63ompression\x18\t \x01(\x0e\x32\x19.runstream.v1.Compression\x12\x12\n\x05\x63rc32\x18\n \x01(\x07H\x01\x88\x01\x01\x42\t\n\x07payloadB\x08\n\x06_crc32\"\xea\x01\n\nDeadLetter\x12+\n\x08position\x18\x01 \x01(\x0b\x32\x19.runstream.v1.LogPosition\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12%\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\"\n\x04runs\x18\x05 \x03(\x0b\x32\x14.runstream.v1.RunRef\x12\x10\n\x08\x65lements\x18\x06 \x01(\x04\x12\x0e\n\x06writer\x18\x07 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x08 \x01(\x04\x12\x0f\n\x07seq_end\x18\t \x01(\x04*@\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runstream/v1/event.proto\x12\x0crunstream.v1\x1a\x1brunstream/v1/artifact.proto\x1a\x18runstream/v1/error.proto\x1a\x16runstream/v1/log.proto\x1a\x18runstream/v1/point.proto\x1a\x16runstream/v1/run.proto\x1a\x1crunstream/v1/workspace.proto\"\xe9\x03\n\tLogRecord\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x18\n\x10received_time_ns\x18\x02 \x01(\x10\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12*\n\x06points\x18\x04 \x01(\x0b\x32\x18.runstream.v1.PointBatchH\x00\x12\x31\n\nrun_events\x18\x05 \x01(\x0b\x32\x1b.runstream.v1.RunEventBatchH\x00\x12\x32\n\x08\x61rtifact\x18\x06 \x01(\x0b\x32\x1e.runstream.v1.ArtifactManifestH\x00\x12\x1b\n\x11\x63ompressed_points\x18\x07 \x01(\x0cH\x00\x12/\n\x0b\x64\x65\x61\x64_letter\x18\x08 \x01(\x0b\x32\x18.runstream.v1.DeadLetterH\x00\x12&\n\x04logs\x18\x0b \x01(\x0b\x32\x16.runstream.v1.LogBatchH\x00\x12=\n\x10workspace_events\x18\x14 \x01(\x0b\x32!.runstream.v1.WorkspaceEventBatchH\x00\x12.\n\x0b\x63ompression\x18\t \x01(\x0e\x32\x19.runstream.v1.Compression\x12\x12\n\x05\x63rc32\x18\n \x01(\x07H\x01\x88\x01\x01\x42\t\n\x07payloadB\x08\n\x06_crc32\"\xea\x01\n\nDeadLetter\x12+\n\x08position\x18\x01 \x01(\x0b\x32\x19.runstream.v1.LogPosition\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12%\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\"\n\x04runs\x18\x05 \x03(\x0b\x32\x14.runstream.v1.RunRef\x12\x10\n\x08\x65lements\x18\x06 \x01(\x04\x12\x0e\n\x06writer\x18\x07 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x08 \x01(\x04\x12\x0f\n\x07seq_end\x18\t \x01(\x04*@\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.event_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_COMPRESSION']._serialized_start=866
-  _globals['_COMPRESSION']._serialized_end=930
-  _globals['_LOGRECORD']._serialized_start=178
-  _globals['_LOGRECORD']._serialized_end=627
-  _globals['_DEADLETTER']._serialized_start=630
-  _globals['_DEADLETTER']._serialized_end=864
+  _globals['_COMPRESSION']._serialized_start=930
+  _globals['_COMPRESSION']._serialized_end=994
+  _globals['_LOGRECORD']._serialized_start=202
+  _globals['_LOGRECORD']._serialized_end=691
+  _globals['_DEADLETTER']._serialized_start=694
+  _globals['_DEADLETTER']._serialized_end=928
 # @@protoc_insertion_point(module_scope)

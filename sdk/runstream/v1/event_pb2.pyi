@@ -11,6 +11,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import runstream.v1.artifact_pb2
 import runstream.v1.error_pb2
+import runstream.v1.log_pb2
 import runstream.v1.point_pb2
 import runstream.v1.run_pb2
 import runstream.v1.workspace_pb2
@@ -60,6 +61,7 @@ class LogRecord(google.protobuf.message.Message):
     ARTIFACT_FIELD_NUMBER: builtins.int
     COMPRESSED_POINTS_FIELD_NUMBER: builtins.int
     DEAD_LETTER_FIELD_NUMBER: builtins.int
+    LOGS_FIELD_NUMBER: builtins.int
     WORKSPACE_EVENTS_FIELD_NUMBER: builtins.int
     COMPRESSION_FIELD_NUMBER: builtins.int
     CRC32_FIELD_NUMBER: builtins.int
@@ -92,6 +94,10 @@ class LogRecord(google.protobuf.message.Message):
         """A record that a writer refused; only in dead-letter topics."""
 
     @property
+    def logs(self) -> runstream.v1.log_pb2.LogBatch:
+        """Pieces of a log. In topic `logs`, keyed by writer."""
+
+    @property
     def workspace_events(self) -> runstream.v1.workspace_pb2.WorkspaceEventBatch:
         """What happened in a workspace. In topic `runs`, keyed by workspace."""
 
@@ -106,16 +112,17 @@ class LogRecord(google.protobuf.message.Message):
         artifact: runstream.v1.artifact_pb2.ArtifactManifest | None = ...,
         compressed_points: builtins.bytes = ...,
         dead_letter: global___DeadLetter | None = ...,
+        logs: runstream.v1.log_pb2.LogBatch | None = ...,
         workspace_events: runstream.v1.workspace_pb2.WorkspaceEventBatch | None = ...,
         compression: global___Compression.ValueType = ...,
         crc32: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "dead_letter", b"dead_letter", "payload", b"payload", "points", b"points", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "dead_letter", b"dead_letter", "format", b"format", "payload", b"payload", "points", b"points", "principal", b"principal", "received_time_ns", b"received_time_ns", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "dead_letter", b"dead_letter", "logs", b"logs", "payload", b"payload", "points", b"points", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "dead_letter", b"dead_letter", "format", b"format", "logs", b"logs", "payload", b"payload", "points", b"points", "principal", b"principal", "received_time_ns", b"received_time_ns", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_crc32", b"_crc32"]) -> typing.Literal["crc32"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "dead_letter", "workspace_events"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "dead_letter", "logs", "workspace_events"] | None: ...
 
 global___LogRecord = LogRecord
 

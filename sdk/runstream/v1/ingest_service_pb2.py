@@ -15,33 +15,34 @@ _sym_db = _symbol_database.Default()
 from runstream.v1 import artifact_pb2 as runstream_dot_v1_dot_artifact__pb2
 from runstream.v1 import error_pb2 as runstream_dot_v1_dot_error__pb2
 from runstream.v1 import event_pb2 as runstream_dot_v1_dot_event__pb2
+from runstream.v1 import log_pb2 as runstream_dot_v1_dot_log__pb2
 from runstream.v1 import point_pb2 as runstream_dot_v1_dot_point__pb2
 from runstream.v1 import run_pb2 as runstream_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!runstream/v1/ingest_service.proto\x12\x0crunstream.v1\x1a\x1brunstream/v1/artifact.proto\x1a\x18runstream/v1/error.proto\x1a\x18runstream/v1/event.proto\x1a\x18runstream/v1/point.proto\x1a\x16runstream/v1/run.proto\"\x98\x02\n\rPublishRecord\x12*\n\x06points\x18\x01 \x01(\x0b\x32\x18.runstream.v1.PointBatchH\x00\x12\x31\n\nrun_events\x18\x02 \x01(\x0b\x32\x1b.runstream.v1.RunEventBatchH\x00\x12\x32\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x1e.runstream.v1.ArtifactManifestH\x00\x12\x1b\n\x11\x63ompressed_points\x18\x04 \x01(\x0cH\x00\x12.\n\x0b\x63ompression\x18\x05 \x01(\x0e\x32\x19.runstream.v1.Compression\x12\x12\n\x05\x63rc32\x18\x06 \x01(\x07H\x01\x88\x01\x01\x42\t\n\x07payloadB\x08\n\x06_crc32\"\x18\n\x05Lease\x12\x0f\n\x07writers\x18\x01 \x03(\x0c\"v\n\x0ePublishRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12,\n\x07records\x18\x02 \x03(\x0b\x32\x1b.runstream.v1.PublishRecord\x12\"\n\x05lease\x18\x03 \x01(\x0b\x32\x13.runstream.v1.Lease\":\n\x07\x43ommand\x12\x0e\n\x06writer\x18\x01 \x01(\x0c\x12\x14\n\ncancel_run\x18\x02 \x01(\tH\x00\x42\t\n\x07\x63ommand\"B\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08http_url\x18\x02 \x01(\t\x12\x11\n\tserver_id\x18\x03 \x01(\x0c\"\xd1\x01\n\x0fPublishResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12,\n\tpositions\x18\x02 \x03(\x0b\x32\x19.runstream.v1.LogPosition\x12)\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x19.runstream.v1.RecordError\x12\'\n\x08\x63ommands\x18\x04 \x03(\x0b\x32\x15.runstream.v1.Command\x12(\n\x06server\x18\x05 \x01(\x0b\x32\x18.runstream.v1.ServerInfo\"B\n\x12PublishOnceRequest\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.runstream.v1.PublishRecord\"n\n\x13PublishOnceResponse\x12,\n\tpositions\x18\x01 \x03(\x0b\x32\x19.runstream.v1.LogPosition\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.runstream.v1.RecordError2\xaf\x01\n\rIngestService\x12J\n\x07Publish\x12\x1c.runstream.v1.PublishRequest\x1a\x1d.runstream.v1.PublishResponse(\x01\x30\x01\x12R\n\x0bPublishOnce\x12 .runstream.v1.PublishOnceRequest\x1a!.runstream.v1.PublishOnceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!runstream/v1/ingest_service.proto\x12\x0crunstream.v1\x1a\x1brunstream/v1/artifact.proto\x1a\x18runstream/v1/error.proto\x1a\x18runstream/v1/event.proto\x1a\x16runstream/v1/log.proto\x1a\x18runstream/v1/point.proto\x1a\x16runstream/v1/run.proto\"\xc0\x02\n\rPublishRecord\x12*\n\x06points\x18\x01 \x01(\x0b\x32\x18.runstream.v1.PointBatchH\x00\x12\x31\n\nrun_events\x18\x02 \x01(\x0b\x32\x1b.runstream.v1.RunEventBatchH\x00\x12\x32\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x1e.runstream.v1.ArtifactManifestH\x00\x12\x1b\n\x11\x63ompressed_points\x18\x04 \x01(\x0cH\x00\x12&\n\x04logs\x18\x07 \x01(\x0b\x32\x16.runstream.v1.LogBatchH\x00\x12.\n\x0b\x63ompression\x18\x05 \x01(\x0e\x32\x19.runstream.v1.Compression\x12\x12\n\x05\x63rc32\x18\x06 \x01(\x07H\x01\x88\x01\x01\x42\t\n\x07payloadB\x08\n\x06_crc32\"\x18\n\x05Lease\x12\x0f\n\x07writers\x18\x01 \x03(\x0c\"v\n\x0ePublishRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12,\n\x07records\x18\x02 \x03(\x0b\x32\x1b.runstream.v1.PublishRecord\x12\"\n\x05lease\x18\x03 \x01(\x0b\x32\x13.runstream.v1.Lease\":\n\x07\x43ommand\x12\x0e\n\x06writer\x18\x01 \x01(\x0c\x12\x14\n\ncancel_run\x18\x02 \x01(\tH\x00\x42\t\n\x07\x63ommand\"B\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08http_url\x18\x02 \x01(\t\x12\x11\n\tserver_id\x18\x03 \x01(\x0c\"\xd1\x01\n\x0fPublishResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12,\n\tpositions\x18\x02 \x03(\x0b\x32\x19.runstream.v1.LogPosition\x12)\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x19.runstream.v1.RecordError\x12\'\n\x08\x63ommands\x18\x04 \x03(\x0b\x32\x15.runstream.v1.Command\x12(\n\x06server\x18\x05 \x01(\x0b\x32\x18.runstream.v1.ServerInfo\"B\n\x12PublishOnceRequest\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.runstream.v1.PublishRecord\"n\n\x13PublishOnceResponse\x12,\n\tpositions\x18\x01 \x03(\x0b\x32\x19.runstream.v1.LogPosition\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.runstream.v1.RecordError2\xaf\x01\n\rIngestService\x12J\n\x07Publish\x12\x1c.runstream.v1.PublishRequest\x1a\x1d.runstream.v1.PublishResponse(\x01\x30\x01\x12R\n\x0bPublishOnce\x12 .runstream.v1.PublishOnceRequest\x1a!.runstream.v1.PublishOnceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.ingest_service_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_PUBLISHRECORD']._serialized_start=183
-  _globals['_PUBLISHRECORD']._serialized_end=463
-  _globals['_LEASE']._serialized_start=465
-  _globals['_LEASE']._serialized_end=489
-  _globals['_PUBLISHREQUEST']._serialized_start=491
-  _globals['_PUBLISHREQUEST']._serialized_end=609
-  _globals['_COMMAND']._serialized_start=611
-  _globals['_COMMAND']._serialized_end=669
-  _globals['_SERVERINFO']._serialized_start=671
-  _globals['_SERVERINFO']._serialized_end=737
-  _globals['_PUBLISHRESPONSE']._serialized_start=740
-  _globals['_PUBLISHRESPONSE']._serialized_end=949
-  _globals['_PUBLISHONCEREQUEST']._serialized_start=951
-  _globals['_PUBLISHONCEREQUEST']._serialized_end=1017
-  _globals['_PUBLISHONCERESPONSE']._serialized_start=1019
-  _globals['_PUBLISHONCERESPONSE']._serialized_end=1129
-  _globals['_INGESTSERVICE']._serialized_start=1132
-  _globals['_INGESTSERVICE']._serialized_end=1307
+  _globals['_PUBLISHRECORD']._serialized_start=207
+  _globals['_PUBLISHRECORD']._serialized_end=527
+  _globals['_LEASE']._serialized_start=529
+  _globals['_LEASE']._serialized_end=553
+  _globals['_PUBLISHREQUEST']._serialized_start=555
+  _globals['_PUBLISHREQUEST']._serialized_end=673
+  _globals['_COMMAND']._serialized_start=675
+  _globals['_COMMAND']._serialized_end=733
+  _globals['_SERVERINFO']._serialized_start=735
+  _globals['_SERVERINFO']._serialized_end=801
+  _globals['_PUBLISHRESPONSE']._serialized_start=804
+  _globals['_PUBLISHRESPONSE']._serialized_end=1013
+  _globals['_PUBLISHONCEREQUEST']._serialized_start=1015
+  _globals['_PUBLISHONCEREQUEST']._serialized_end=1081
+  _globals['_PUBLISHONCERESPONSE']._serialized_start=1083
+  _globals['_PUBLISHONCERESPONSE']._serialized_end=1193
+  _globals['_INGESTSERVICE']._serialized_start=1196
+  _globals['_INGESTSERVICE']._serialized_end=1371
 # @@protoc_insertion_point(module_scope)

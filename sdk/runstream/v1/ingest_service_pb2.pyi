@@ -11,6 +11,7 @@ import google.protobuf.message
 import runstream.v1.artifact_pb2
 import runstream.v1.error_pb2
 import runstream.v1.event_pb2
+import runstream.v1.log_pb2
 import runstream.v1.point_pb2
 import runstream.v1.run_pb2
 import typing
@@ -27,6 +28,7 @@ class PublishRecord(google.protobuf.message.Message):
     RUN_EVENTS_FIELD_NUMBER: builtins.int
     ARTIFACT_FIELD_NUMBER: builtins.int
     COMPRESSED_POINTS_FIELD_NUMBER: builtins.int
+    LOGS_FIELD_NUMBER: builtins.int
     COMPRESSION_FIELD_NUMBER: builtins.int
     CRC32_FIELD_NUMBER: builtins.int
     compressed_points: builtins.bytes
@@ -47,6 +49,10 @@ class PublishRecord(google.protobuf.message.Message):
     def artifact(self) -> runstream.v1.artifact_pb2.ArtifactManifest:
         """A file's manifest, after its chunks are stored."""
 
+    @property
+    def logs(self) -> runstream.v1.log_pb2.LogBatch:
+        """Pieces of a log."""
+
     def __init__(
         self,
         *,
@@ -54,15 +60,16 @@ class PublishRecord(google.protobuf.message.Message):
         run_events: runstream.v1.run_pb2.RunEventBatch | None = ...,
         artifact: runstream.v1.artifact_pb2.ArtifactManifest | None = ...,
         compressed_points: builtins.bytes = ...,
+        logs: runstream.v1.log_pb2.LogBatch | None = ...,
         compression: runstream.v1.event_pb2.Compression.ValueType = ...,
         crc32: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "logs", b"logs", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "logs", b"logs", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_crc32", b"_crc32"]) -> typing.Literal["crc32"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "logs"] | None: ...
 
 global___PublishRecord = PublishRecord
 

@@ -111,6 +111,20 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("precedence", pa.uint64()),
         ]
     ),
+    "logs": pa.schema(
+        [
+            ("workspace", pa.string()),
+            ("run", pa.string()),
+            ("path", pa.string()),
+            ("writer", ID),
+            ("offset", pa.uint64()),
+            ("size", pa.uint32()),
+            ("rank", pa.int32()),
+            ("time", TIME),
+            ("received_time", TIME),
+            ("data", pa.binary()),
+        ]
+    ),
     "dead_letters": pa.schema(
         [
             ("topic", pa.string()),

@@ -119,6 +119,7 @@ class PublishRecord(google.protobuf.message.Message):
     RUN_EVENTS_FIELD_NUMBER: builtins.int
     ARTIFACT_FIELD_NUMBER: builtins.int
     COMPRESSED_POINTS_FIELD_NUMBER: builtins.int
+    LOGS_FIELD_NUMBER: builtins.int
     COMPRESSION_FIELD_NUMBER: builtins.int
     CRC32_FIELD_NUMBER: builtins.int
     points: builtins.bytes
@@ -129,6 +130,8 @@ class PublishRecord(google.protobuf.message.Message):
     """runstream.v1.ArtifactManifest."""
     compressed_points: builtins.bytes
     """As in the public message."""
+    logs: builtins.bytes
+    """runstream.v1.LogBatch."""
     compression: runstream.v1.event_pb2.Compression.ValueType
     """As in the public message."""
     crc32: builtins.int
@@ -140,15 +143,16 @@ class PublishRecord(google.protobuf.message.Message):
         run_events: builtins.bytes = ...,
         artifact: builtins.bytes = ...,
         compressed_points: builtins.bytes = ...,
+        logs: builtins.bytes = ...,
         compression: runstream.v1.event_pb2.Compression.ValueType = ...,
         crc32: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "logs", b"logs", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "logs", b"logs", "payload", b"payload", "points", b"points", "run_events", b"run_events"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_crc32", b"_crc32"]) -> typing.Literal["crc32"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "logs"] | None: ...
 
 global___PublishRecord = PublishRecord
 
@@ -217,6 +221,7 @@ class LogRecord(google.protobuf.message.Message):
     ARTIFACT_FIELD_NUMBER: builtins.int
     COMPRESSED_POINTS_FIELD_NUMBER: builtins.int
     DEAD_LETTER_FIELD_NUMBER: builtins.int
+    LOGS_FIELD_NUMBER: builtins.int
     WORKSPACE_EVENTS_FIELD_NUMBER: builtins.int
     COMPRESSION_FIELD_NUMBER: builtins.int
     CRC32_FIELD_NUMBER: builtins.int
@@ -234,6 +239,8 @@ class LogRecord(google.protobuf.message.Message):
     """runstream.v1.ArtifactManifest."""
     compressed_points: builtins.bytes
     """As in the public message."""
+    logs: builtins.bytes
+    """runstream.v1.LogBatch."""
     workspace_events: builtins.bytes
     """runstream.v1.WorkspaceEventBatch."""
     compression: runstream.v1.event_pb2.Compression.ValueType
@@ -255,16 +262,17 @@ class LogRecord(google.protobuf.message.Message):
         artifact: builtins.bytes = ...,
         compressed_points: builtins.bytes = ...,
         dead_letter: runstream.v1.event_pb2.DeadLetter | None = ...,
+        logs: builtins.bytes = ...,
         workspace_events: builtins.bytes = ...,
         compression: runstream.v1.event_pb2.Compression.ValueType = ...,
         crc32: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "dead_letter", b"dead_letter", "payload", b"payload", "points", b"points", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "dead_letter", b"dead_letter", "format", b"format", "payload", b"payload", "points", b"points", "principal", b"principal", "received_time_ns", b"received_time_ns", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "crc32", b"crc32", "dead_letter", b"dead_letter", "logs", b"logs", "payload", b"payload", "points", b"points", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_crc32", b"_crc32", "artifact", b"artifact", "compressed_points", b"compressed_points", "compression", b"compression", "crc32", b"crc32", "dead_letter", b"dead_letter", "format", b"format", "logs", b"logs", "payload", b"payload", "points", b"points", "principal", b"principal", "received_time_ns", b"received_time_ns", "run_events", b"run_events", "workspace_events", b"workspace_events"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_crc32", b"_crc32"]) -> typing.Literal["crc32"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "dead_letter", "workspace_events"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["points", "run_events", "artifact", "compressed_points", "dead_letter", "logs", "workspace_events"] | None: ...
 
 global___LogRecord = LogRecord
 
