@@ -30,6 +30,8 @@ lint: .venv/dev.stamp ## style, types and the layers of the packages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 format: .venv/dev.stamp ## rewrite Python and proto files in the project's style
 	$(BIN)/ruff check --fix-only --select I .

@@ -1,4 +1,4 @@
-"""Commands that the server adds to `runstream`: up, ingest, writer, query, token, keys.
+"""Commands that the server adds to `runstream`: up, ingest, writer, query, health, token, keys.
 
 The client's command line loads this module by its entry point, also for `runstream --help`: what is heavy is
 imported inside.
@@ -32,6 +32,10 @@ def register(commands: Commands) -> None:
         if role is UP:
             server.add_argument("--autostarted", action="store_true", help=argparse.SUPPRESS)  # by a sender
         server.set_defaults(run=_serve, role=role)
+
+    health = commands.add_parser("health", help="ask the server on this machine whether all is well")
+    _add_option(health, "http_port")
+    health.set_defaults(run=_health)
 
     token = commands.add_parser("token", help="print this user's token for the server on this machine")
     token.add_argument("--link", action="store_true", help="print the link that signs a browser in")
@@ -99,6 +103,28 @@ def _serve(arguments: argparse.Namespace) -> int:
         return _failed(
             ServerError(f"{error.name} is missing. The server needs more: pip install 'runstream[server]'")
         )
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    """0 when the server with this HTTP port says so: for containers, where there is no curl."""
+    import http.client
+
+    try:
+        port = _config(arguments).http_port
+    except ServerError as error:
+        return _failed(error)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            said = answer.read().decode(errors="replace").strip()
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException) as error:
+        return _failed(ServerError(f"no server answers at port {port}: {error}"))
+    print(said, file=sys.stdout if answer.status == 200 else sys.stderr)
+    return 0 if answer.status == 200 else 1
 
 
 def _token(arguments: argparse.Namespace) -> int:

@@ -83,14 +83,14 @@ def test_one_server_to_its_clients(cluster: Cluster) -> None:
     assert [(one.server_id, one.http_url) for one in told] == [(told[0].server_id, cluster.http[0])] * 2
 
 
-def test_figures_and_health_of_each_service(cluster: Cluster) -> None:
+def test_figures_and_health_of_each_service(place: Place, cluster: Cluster) -> None:
     figures = {"ingest": "runstream_ingest_records_total", "writer": "runstream_writer_rows_total"}
     for role, services in cluster.services.items():
         for service in services:
             address = re.search(r"HTTP +(http://\S+)", service.log.read_text())
             assert address is not None
-            with urllib.request.urlopen(f"{address[1]}/healthz", timeout=60) as answer:
-                assert answer.read() == b"ok\n"
+            asked = place.runstream("health", "--http-port", address[1].rpartition(":")[2])
+            assert (asked.returncode, asked.stdout) == (0, "ok\n"), asked.stderr
             with urllib.request.urlopen(f"{address[1]}/metrics", timeout=60) as answer:
                 shown = answer.read().decode()
             assert [name for name, figure in figures.items() if figure in shown] == [role] * (role in figures)
