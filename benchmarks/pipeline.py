@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -186,19 +186,20 @@ class Round:
 class Bench:
     """A system that stays for all cases."""
 
-    def __init__(self, running: System) -> None:
+    def __init__(self, running: System, processes: Mapping[str, int] | None = None) -> None:
+        """`processes` are more of them whose cost is told, by name."""
         self.running = running
         self.reader = running.reader()
+        self._processes = dict(processes or {})
+        if running.server is not None:
+            self._processes["server"] = running.server.process.pid
 
     def alone(self, code: str, points: int, **what: object) -> Round:
         """A script that logs to a run of its own."""
         script = self.running.script(code)
         run = str(script.answer()["run"])
         time.sleep(1.0)  # the server rests
-        assert self.running.server is not None
-        costs = Costs(
-            sender=self.running.sender(), server=self.running.server.process.pid, reader=self.reader.pid
-        )
+        costs = Costs(sender=self.running.sender(), reader=self.reader.pid, **self._processes)
         script.go(points=points, **what)
         self.reader.go(run=run, ends=1)
         said = script.answer()
@@ -218,10 +219,7 @@ class Bench:
         for script in scripts:
             script.answer()
         time.sleep(1.0)
-        assert self.running.server is not None
-        costs = Costs(
-            sender=self.running.sender(), server=self.running.server.process.pid, reader=self.reader.pid
-        )
+        costs = Costs(sender=self.running.sender(), reader=self.reader.pid, **self._processes)
         for script in scripts:
             script.go(points=points // processes)
         self.reader.go(run=run, ends=processes)

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -169,10 +169,16 @@ class System:
 
 
 @contextmanager
-def system(*, server: bool = True, **environment: str) -> Iterator[System]:
-    """A place of its own, with a server unless that comes later."""
+def system(
+    *, server: bool = True, settings: Mapping[str, str] | None = None, **environment: str
+) -> Iterator[System]:
+    """A place of its own, with a server unless that comes later.
+
+    :param settings: of scripts and server; `environment` is the server's alone.
+    """
     with tempfile.TemporaryDirectory(prefix="runstream-bench-", ignore_cleanup_errors=True) as folder:
         place = Place(Path(folder))
+        place.settings.update(settings or {})
         try:
             yield System(place, place.up(**environment) if server else None)
         finally:

@@ -38,6 +38,8 @@ class Place:
         self.work = root / "work"
         self.work.mkdir(parents=True, exist_ok=True)
         self.servers: list[subprocess.Popen[bytes]] = []
+        self.settings: dict[str, str] = {}
+        """More of the environment, for scripts and servers."""
 
     def environment(self, **more: str) -> dict[str, str]:
         """For scripts and servers of this place."""
@@ -48,6 +50,7 @@ class Place:
             "RUNSTREAM_SPOOL": str(self.spool),
             "RUNSTREAM_DATA": str(self.data),
             "RUNSTREAM_AUTOSTART": "0",
+            **self.settings,
             **more,
         }
 
