@@ -8,6 +8,8 @@ import type { ArtifactManifest } from "./artifact_pb";
 import { file_runstream_v1_artifact } from "./artifact_pb";
 import type { ErrorCode } from "./error_pb";
 import { file_runstream_v1_error } from "./error_pb";
+import type { LogBatch } from "./log_pb";
+import { file_runstream_v1_log } from "./log_pb";
 import type { PointBatch, RunRef } from "./point_pb";
 import { file_runstream_v1_point } from "./point_pb";
 import type { LogPosition, RunEventBatch } from "./run_pb";
@@ -20,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runstream/v1/event.proto.
  */
 export const file_runstream_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChhydW5zdHJlYW0vdjEvZXZlbnQucHJvdG8SDHJ1bnN0cmVhbS52MSLBAwoJTG9nUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIYChByZWNlaXZlZF90aW1lX25zGAIgASgQEhEKCXByaW5jaXBhbBgDIAEoCRIqCgZwb2ludHMYBCABKAsyGC5ydW5zdHJlYW0udjEuUG9pbnRCYXRjaEgAEjEKCnJ1bl9ldmVudHMYBSABKAsyGy5ydW5zdHJlYW0udjEuUnVuRXZlbnRCYXRjaEgAEjIKCGFydGlmYWN0GAYgASgLMh4ucnVuc3RyZWFtLnYxLkFydGlmYWN0TWFuaWZlc3RIABIbChFjb21wcmVzc2VkX3BvaW50cxgHIAEoDEgAEi8KC2RlYWRfbGV0dGVyGAggASgLMhgucnVuc3RyZWFtLnYxLkRlYWRMZXR0ZXJIABI9ChB3b3Jrc3BhY2VfZXZlbnRzGBQgASgLMiEucnVuc3RyZWFtLnYxLldvcmtzcGFjZUV2ZW50QmF0Y2hIABIuCgtjb21wcmVzc2lvbhgJIAEoDjIZLnJ1bnN0cmVhbS52MS5Db21wcmVzc2lvbhISCgVjcmMzMhgKIAEoB0gBiAEBQgkKB3BheWxvYWRCCAoGX2NyYzMyIuoBCgpEZWFkTGV0dGVyEisKCHBvc2l0aW9uGAEgASgLMhkucnVuc3RyZWFtLnYxLkxvZ1Bvc2l0aW9uEg4KBnJlY29yZBgCIAEoDBIlCgRjb2RlGAMgASgOMhcucnVuc3RyZWFtLnYxLkVycm9yQ29kZRIOCgZyZWFzb24YBCABKAkSIgoEcnVucxgFIAMoCzIULnJ1bnN0cmVhbS52MS5SdW5SZWYSEAoIZWxlbWVudHMYBiABKAQSDgoGd3JpdGVyGAcgASgMEhEKCWZpcnN0X3NlcRgIIAEoBBIPCgdzZXFfZW5kGAkgASgEKkAKC0NvbXByZXNzaW9uEhsKF0NPTVBSRVNTSU9OX1VOU1BFQ0lGSUVEEAASFAoQQ09NUFJFU1NJT05fWlNURBABYgZwcm90bzM", [file_runstream_v1_artifact, file_runstream_v1_error, file_runstream_v1_point, file_runstream_v1_run, file_runstream_v1_workspace]);
+  fileDesc("ChhydW5zdHJlYW0vdjEvZXZlbnQucHJvdG8SDHJ1bnN0cmVhbS52MSLpAwoJTG9nUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIYChByZWNlaXZlZF90aW1lX25zGAIgASgQEhEKCXByaW5jaXBhbBgDIAEoCRIqCgZwb2ludHMYBCABKAsyGC5ydW5zdHJlYW0udjEuUG9pbnRCYXRjaEgAEjEKCnJ1bl9ldmVudHMYBSABKAsyGy5ydW5zdHJlYW0udjEuUnVuRXZlbnRCYXRjaEgAEjIKCGFydGlmYWN0GAYgASgLMh4ucnVuc3RyZWFtLnYxLkFydGlmYWN0TWFuaWZlc3RIABIbChFjb21wcmVzc2VkX3BvaW50cxgHIAEoDEgAEi8KC2RlYWRfbGV0dGVyGAggASgLMhgucnVuc3RyZWFtLnYxLkRlYWRMZXR0ZXJIABImCgRsb2dzGAsgASgLMhYucnVuc3RyZWFtLnYxLkxvZ0JhdGNoSAASPQoQd29ya3NwYWNlX2V2ZW50cxgUIAEoCzIhLnJ1bnN0cmVhbS52MS5Xb3Jrc3BhY2VFdmVudEJhdGNoSAASLgoLY29tcHJlc3Npb24YCSABKA4yGS5ydW5zdHJlYW0udjEuQ29tcHJlc3Npb24SEgoFY3JjMzIYCiABKAdIAYgBAUIJCgdwYXlsb2FkQggKBl9jcmMzMiLqAQoKRGVhZExldHRlchIrCghwb3NpdGlvbhgBIAEoCzIZLnJ1bnN0cmVhbS52MS5Mb2dQb3NpdGlvbhIOCgZyZWNvcmQYAiABKAwSJQoEY29kZRgDIAEoDjIXLnJ1bnN0cmVhbS52MS5FcnJvckNvZGUSDgoGcmVhc29uGAQgASgJEiIKBHJ1bnMYBSADKAsyFC5ydW5zdHJlYW0udjEuUnVuUmVmEhAKCGVsZW1lbnRzGAYgASgEEg4KBndyaXRlchgHIAEoDBIRCglmaXJzdF9zZXEYCCABKAQSDwoHc2VxX2VuZBgJIAEoBCpACgtDb21wcmVzc2lvbhIbChdDT01QUkVTU0lPTl9VTlNQRUNJRklFRBAAEhQKEENPTVBSRVNTSU9OX1pTVEQQAWIGcHJvdG8z", [file_runstream_v1_artifact, file_runstream_v1_error, file_runstream_v1_log, file_runstream_v1_point, file_runstream_v1_run, file_runstream_v1_workspace]);
 
 /**
  * @generated from message runstream.v1.LogRecord
@@ -74,6 +76,12 @@ export type LogRecord = Message<"runstream.v1.LogRecord"> & {
      */
     value: DeadLetter;
     case: "deadLetter";
+  } | {
+    /**
+     * @generated from field: runstream.v1.LogBatch logs = 11;
+     */
+    value: LogBatch;
+    case: "logs";
   } | {
     /**
      * @generated from field: runstream.v1.WorkspaceEventBatch workspace_events = 20;
