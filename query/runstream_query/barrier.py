@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from runstream.v1 import run_pb2
@@ -66,6 +66,13 @@ class RunEnds:
     """Runs with more than one launch."""
     heard_of: frozenset[str]
     """Runs of which there is an event."""
+    direct: frozenset[str]
+    """Runs with a writer that has ended after all its points were acknowledged: they are in the log."""
+
+    def direct_by(self, log_ends: Sequence[Position]) -> RunEnds:
+        """The same, where the points of direct writers are held by these positions."""
+        positions = {run: (*self.positions.get(run, ()), *log_ends) for run in self.direct}
+        return replace(self, positions={**self.positions, **positions}, direct=frozenset())
 
     @staticmethod
     def joined(workspace: str, parts: Sequence[RunEnds]) -> RunEnds:
@@ -78,6 +85,7 @@ class RunEnds:
             frozenset[str]().union(*(part.undrained for part in parts)),
             tuple(run for part in parts for run in part.relaunched),
             frozenset[str]().union(*(part.heard_of for part in parts)),
+            frozenset[str]().union(*(part.direct for part in parts)),
         )
 
 
@@ -93,6 +101,8 @@ class _Writer:
     """How far because it ended the run."""
     ended: bool = False
     """It ended the run, or itself."""
+    direct: bool = False
+    """What it logged was in the log when it said so."""
     unobserved: bool = False
     """Of its end is known only what a copy of its spool tells."""
     drained: int = 0
@@ -103,11 +113,18 @@ class _Writer:
         """Takes what it said of one kind."""
         kind = row["kind"]
         if kind == RUN_ENDED:
-            self.ended, self.said = True, row["seq"] + 1
-            self.needs = max(self.needs, self.said)
+            self.ended = True
+            if event_of(row["event"]).run_ended.drain_follows:
+                self.said = row["seq"] + 1
+                self.needs = max(self.needs, self.said)
+            else:
+                self.direct = True
         elif kind == WRITER_ENDED:
             self.ended, self.unobserved = True, not row["observed"]
-            self.needs = max(self.needs, row["precedence"] // 4)
+            if event_of(row["event"]).writer_ended.drain_follows:
+                self.needs = max(self.needs, row["precedence"] // 4)
+            else:
+                self.direct = True
         elif kind == WRITER_DRAINED:
             self.drained, self.event = row["precedence"], row["event"]
 
@@ -130,6 +147,7 @@ async def run_ends(
     for writer, lives in zip(doubtful, alive, strict=True):
         if lives:  # only a copy of its spool has ended
             writer.needs, writer.ended = writer.said, writer.said > 0
+            writer.direct = False
     positions: dict[str, list[Position]] = {}
     undrained: set[str] = set()
     for writer in writers.values():
@@ -144,6 +162,7 @@ async def run_ends(
         frozenset(undrained),
         tuple(run for run, of_run in launches.items() if len(of_run) > 1),
         frozenset(run for run, _ in writers),
+        frozenset(writer.run for writer in writers.values() if writer.ended and writer.direct),
     )
 
 
@@ -261,6 +280,11 @@ class Barrier:
         if self._ends is not None:
             for topic in ("runs", "points"):
                 await self._wait(await self._ends(topic), deadline, "what is in the log")
+
+    async def points_now(self) -> list[Position]:
+        """Up to where there are points in the log. Those of a direct writer that is known to have ended are
+        below."""
+        return [] if self._ends is None else await self._ends("points")
 
     async def unsettled(self, ends: RunEnds) -> list[str]:
         """The runs with a writer that has ended, and whose last points are not in the tables."""

@@ -361,6 +361,8 @@ class RunReader:
             ends = await run_ends(
                 self.tables, self.hot, workspace, of_workspace, self.settings.query_timeout_s
             )
+            if ends.direct:
+                ends = ends.direct_by(await self.barrier.points_now())
             for run in await self.barrier.unsettled(ends):
                 runs[workspace, run].settling = True
 

@@ -23,6 +23,7 @@ from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
 from runstream_query.stored import StoredReader
 from runstream_store.hot import HotState
+from runstream_store.position import Position
 from runstream_store.tables import Tables
 
 _SHARED: Final = frozenset(
@@ -226,10 +227,16 @@ class QueryServicer:
         settling: list[tuple[str, str]] = []
         for workspace, names in runs.items():
             waited = 0
+            log_ends: Sequence[Position] = ()
+            direct: frozenset[str] = frozenset()
             while True:
                 if waited:
                     ends[workspace] = await self._ends(workspace, names)
                 found = ends[workspace]
+                if found.direct - direct:  # asked once: under load the log's end never stands still
+                    direct |= found.direct
+                    log_ends = await self._barrier.points_now()
+                found = found.direct_by(log_ends)
                 unsettled = await self._ended(workspace, await self._barrier.unsettled(found))
                 if not unsettled or barrier.allow_settling:
                     break

@@ -44,6 +44,12 @@ def test_node_writes_and_reads(place: Place) -> None:
     assert told["errors"] == [[], [], [], ["ERROR_CODE_MALFORMED"]]
     assert told["version"]
     assert told["refused"] == 16  # UNAUTHENTICATED without a token
+    assert told["unknown"] == 5  # NOT_FOUND
+    assert told["plain"] == {
+        "status": "RUN_STATUS_FAILED",
+        "settling": False,
+        "seq": ["1", "2", "3", "4", "5"],
+    }
     assert told["run"]["status"] == "RUN_STATUS_COMPLETED"
     assert told["run"]["experiment"] == "node"
     assert [(a["key"], a["value"]) for a in told["run"]["attributes"]] == [("made by", "node")]

@@ -49,7 +49,7 @@ def started(at: int = 0, launch: str = "l", role: int = MAIN, **more: Any) -> li
 
 
 def ended(at: int, outcome: int = CLEAN, role: int = MAIN, launch: str = "l", **more: Any) -> Event:
-    told = {"observed": True, "seq_end": 10, **more}
+    told = {"observed": True, "seq_end": 10, "drain_follows": True, **more}
     return "writer_ended", {
         "time_ns": T0 + at * S,
         "outcome": outcome,
@@ -60,7 +60,8 @@ def ended(at: int, outcome: int = CLEAN, role: int = MAIN, launch: str = "l", **
 
 
 def said(at: int, status: int, seq: int = 5, **more: Any) -> Event:
-    return "run_ended", {"time_ns": T0 + at * S, "status": status, "seq": seq, **more}
+    told = {"time_ns": T0 + at * S, "status": status, "seq": seq, "drain_follows": True, **more}
+    return "run_ended", told
 
 
 def drained(seq_end: int = 10, offset: int | None = None, epoch: bytes = EPOCH, **more: Any) -> Event:
@@ -476,6 +477,41 @@ async def test_a_run_that_has_ended_is_read_when_it_is_settled(reads: Reads) -> 
     (info,) = [m.info async for m in reads.servicer.get_metrics(reads.request(run))]
     assert not info.settling
     assert [(p.topic, p.offset, p.epoch) for p in info.as_of] == [("points", 5000, EPOCH)]
+
+
+async def test_a_run_of_a_client_without_a_spool_is_settled_with_what_the_log_holds(reads: Reads) -> None:
+    end = [Position("points", 0, 100, EPOCH)]
+
+    async def ends_of(topic: str) -> list[Position]:
+        return end if topic == "points" else []
+
+    hot = await open_hot("memory://", now_ns=T0)
+    servicer = QueryServicer(reads.tables, hot, ends=ends_of)
+    run, other = reads.run(), reads.run()
+    await reads.events(run, W[1], *started(), said(5, COMPLETED, 9, drain_follows=False))
+    await reads.events(run, W[2], *started(1, role=WORKER), ended(6, role=WORKER, drain_follows=False))
+    await reads.events(other, W[1], *started(), said(5, COMPLETED, 9, drain_follows=False))
+    await reads.events(other, W[2], *started(1, role=WORKER), ended(6, role=WORKER))
+    wait = messages.ReadBarrier(timeout_ms=100)
+
+    async def series(name: str) -> int:
+        request = messages.ListSeriesRequest(run=ref(name), barrier=wait)
+        return len((await servicer.list_series(request)).series)
+
+    async def settling() -> bool:
+        return (await servicer.get_run(messages.GetRunRequest(run=ref(run)))).run.settling
+
+    await hot.set_applied("points", Position("points", 0, 99, EPOCH))
+    with pytest.raises(DeadlineExceeded):
+        await series(run)
+    assert await settling()
+    await reads.log(scalars([1.0], run=run))
+    await hot.set_applied("points", end[0])
+    assert await series(run) == 1
+    assert not await settling()
+    with pytest.raises(DeadlineExceeded):  # one of its writers has a spool
+        await series(other)
+    await hot.close()
 
 
 async def test_a_live_run_and_a_lost_log_are_not_waited_for(reads: Reads) -> None:

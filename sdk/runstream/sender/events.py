@@ -79,6 +79,7 @@ def of_record(
                 status=_STATUS.get(content.get("status") or "", run_pb2.RUN_STATUS_COMPLETED),
                 error_message=(content.get("error_message") or "")[:_MOST_MESSAGE],
                 error_code=content.get("error_code") or "",
+                drain_follows=True,
             )
         )
     elif kind == layout.ATTRIBUTE_SET:
@@ -134,6 +135,7 @@ def writer_ended(
             seq_end=seq_end,
             observed=observed,
             exit_seen=state.exit is not None,
+            drain_follows=True,
         ),
     )
 

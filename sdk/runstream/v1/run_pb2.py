@@ -17,41 +17,41 @@ from runstream.v1 import model_pb2 as runstream_dot_v1_dot_model__pb2
 from runstream.v1 import point_pb2 as runstream_dot_v1_dot_point__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runstream/v1/run.proto\x12\x0crunstream.v1\x1a\x18runstream/v1/error.proto\x1a\x18runstream/v1/model.proto\x1a\x18runstream/v1/point.proto\"N\n\x0bLogPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x0c\"y\n\nRunStarted\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0e\n\x06launch\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x10\n\x08run_type\x18\x05 \x01(\t\x12\x0f\n\x07restart\x18\x06 \x01(\r\"^\n\x08RunEnded\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.runstream.v1.RunStatus\x12\x15\n\rerror_message\x18\x02 \x01(\t\x12\x12\n\nerror_code\x18\x03 \x01(\t\"u\n\x0c\x41ttributeSet\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.runstream.v1.AttributeKind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07removed\x18\x04 \x01(\x08\x42\x08\n\x06_value\"\xcb\x01\n\rWriterStarted\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.runstream.v1.WriterRole\x12\x0e\n\x06launch\x18\x02 \x01(\t\x12\x11\n\x04rank\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\nlocal_rank\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x12\n\nworld_size\x18\x05 \x01(\r\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0f\n\x07restart\x18\x08 \x01(\rB\x07\n\x05_rankB\r\n\x0b_local_rank\"\xe6\x01\n\x0bWriterEnded\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.runstream.v1.WriterRole\x12\x0e\n\x06launch\x18\x02 \x01(\t\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.runstream.v1.WriterOutcome\x12\x16\n\texit_code\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rerror_message\x18\x05 \x01(\t\x12\x0f\n\x07seq_end\x18\x06 \x01(\x04\x12\x10\n\x08observed\x18\x07 \x01(\x08\x12\x11\n\texit_seen\x18\x08 \x01(\x08\x42\x0c\n\n_exit_code\"c\n\x07Refusal\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08\x65lements\x18\x03 \x01(\x04\x12\x0f\n\x07records\x18\x04 \x01(\x04\"\xf2\x02\n\rWriterDrained\x12\x0f\n\x07seq_end\x18\x01 \x01(\x04\x12,\n\tpositions\x18\x02 \x03(\x0b\x32\x19.runstream.v1.LogPosition\x12\x0e\n\x06logged\x18\x03 \x01(\x04\x12\x10\n\x08rejected\x18\x04 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x04\x12\x0c\n\x04lost\x18\x06 \x01(\x04\x12\'\n\x08refusals\x18\x07 \x03(\x0b\x32\x15.runstream.v1.Refusal\x12\x11\n\tfirst_seq\x18\x08 \x01(\x04\x12\x1a\n\rlogged_digest\x18\t \x01(\x06H\x00\x88\x01\x01\x12\x17\n\x0frejected_digest\x18\n \x01(\x06\x12\x0e\n\x06\x65vents\x18\x0b \x01(\x04\x12\x15\n\revents_digest\x18\x0c \x01(\x06\x12\x17\n\x0frejected_events\x18\r \x01(\x04\x12\x1e\n\x16rejected_events_digest\x18\x0e \x01(\x06\x42\x10\n\x0e_logged_digest\"!\n\x0f\x43\x61ncelRequested\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xfe\x03\n\x08RunEvent\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.runstream.v1.RunRef\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x0f\n\x07time_ns\x18\x03 \x01(\x10\x12/\n\x0brun_started\x18\x04 \x01(\x0b\x32\x18.runstream.v1.RunStartedH\x00\x12+\n\trun_ended\x18\x05 \x01(\x0b\x32\x16.runstream.v1.RunEndedH\x00\x12\x33\n\rattribute_set\x18\x06 \x01(\x0b\x32\x1a.runstream.v1.AttributeSetH\x00\x12\x35\n\x0ewriter_started\x18\x07 \x01(\x0b\x32\x1b.runstream.v1.WriterStartedH\x00\x12\x31\n\x0cwriter_ended\x18\x08 \x01(\x0b\x32\x19.runstream.v1.WriterEndedH\x00\x12\x35\n\x0ewriter_drained\x18\t \x01(\x0b\x32\x1b.runstream.v1.WriterDrainedH\x00\x12\x39\n\x10model_registered\x18\n \x01(\x0b\x32\x1d.runstream.v1.ModelRegisteredH\x00\x12\x39\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x0b\x32\x1d.runstream.v1.CancelRequestedH\x00\x42\x07\n\x05\x65vent\"G\n\rRunEventBatch\x12\x0e\n\x06writer\x18\x01 \x01(\x0c\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x16.runstream.v1.RunEvent*\xca\x02\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16RUN_STATUS_NOT_STARTED\x10\x01\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x02\x12\x18\n\x14RUN_STATUS_PREPARING\x10\x03\x12\x17\n\x13RUN_STATUS_STARTING\x10\x04\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x05\x12\x1d\n\x19RUN_STATUS_NOT_RESPONDING\x10\x06\x12\x1f\n\x1bRUN_STATUS_CANCEL_REQUESTED\x10\x07\x12\x19\n\x15RUN_STATUS_FINALIZING\x10\x08\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\t\x12\x15\n\x11RUN_STATUS_FAILED\x10\n\x12\x17\n\x13RUN_STATUS_CANCELED\x10\x0b*q\n\nWriterRole\x12\x1b\n\x17WRITER_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10WRITER_ROLE_MAIN\x10\x01\x12\x16\n\x12WRITER_ROLE_WORKER\x10\x02\x12\x18\n\x14WRITER_ROLE_ATTACHED\x10\x03*\xa2\x01\n\rWriterOutcome\x12\x1e\n\x1aWRITER_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14WRITER_OUTCOME_CLEAN\x10\x01\x12\x1c\n\x18WRITER_OUTCOME_EXCEPTION\x10\x02\x12\x1e\n\x1aWRITER_OUTCOME_INTERRUPTED\x10\x03\x12\x19\n\x15WRITER_OUTCOME_KILLED\x10\x04*\x99\x01\n\rAttributeKind\x12\x1e\n\x1a\x41TTRIBUTE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTRIBUTE_KIND_TAG\x10\x01\x12\x1b\n\x17\x41TTRIBUTE_KIND_PROPERTY\x10\x02\x12\x18\n\x14\x41TTRIBUTE_KIND_PARAM\x10\x03\x12\x19\n\x15\x41TTRIBUTE_KIND_SYSTEM\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runstream/v1/run.proto\x12\x0crunstream.v1\x1a\x18runstream/v1/error.proto\x1a\x18runstream/v1/model.proto\x1a\x18runstream/v1/point.proto\"N\n\x0bLogPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x0c\"y\n\nRunStarted\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0e\n\x06launch\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x10\n\x08run_type\x18\x05 \x01(\t\x12\x0f\n\x07restart\x18\x06 \x01(\r\"u\n\x08RunEnded\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.runstream.v1.RunStatus\x12\x15\n\rerror_message\x18\x02 \x01(\t\x12\x12\n\nerror_code\x18\x03 \x01(\t\x12\x15\n\rdrain_follows\x18\x04 \x01(\x08\"u\n\x0c\x41ttributeSet\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.runstream.v1.AttributeKind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07removed\x18\x04 \x01(\x08\x42\x08\n\x06_value\"\xcb\x01\n\rWriterStarted\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.runstream.v1.WriterRole\x12\x0e\n\x06launch\x18\x02 \x01(\t\x12\x11\n\x04rank\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\nlocal_rank\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x12\n\nworld_size\x18\x05 \x01(\r\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0f\n\x07restart\x18\x08 \x01(\rB\x07\n\x05_rankB\r\n\x0b_local_rank\"\xfd\x01\n\x0bWriterEnded\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.runstream.v1.WriterRole\x12\x0e\n\x06launch\x18\x02 \x01(\t\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.runstream.v1.WriterOutcome\x12\x16\n\texit_code\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rerror_message\x18\x05 \x01(\t\x12\x0f\n\x07seq_end\x18\x06 \x01(\x04\x12\x10\n\x08observed\x18\x07 \x01(\x08\x12\x11\n\texit_seen\x18\x08 \x01(\x08\x12\x15\n\rdrain_follows\x18\t \x01(\x08\x42\x0c\n\n_exit_code\"c\n\x07Refusal\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08\x65lements\x18\x03 \x01(\x04\x12\x0f\n\x07records\x18\x04 \x01(\x04\"\xf2\x02\n\rWriterDrained\x12\x0f\n\x07seq_end\x18\x01 \x01(\x04\x12,\n\tpositions\x18\x02 \x03(\x0b\x32\x19.runstream.v1.LogPosition\x12\x0e\n\x06logged\x18\x03 \x01(\x04\x12\x10\n\x08rejected\x18\x04 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x04\x12\x0c\n\x04lost\x18\x06 \x01(\x04\x12\'\n\x08refusals\x18\x07 \x03(\x0b\x32\x15.runstream.v1.Refusal\x12\x11\n\tfirst_seq\x18\x08 \x01(\x04\x12\x1a\n\rlogged_digest\x18\t \x01(\x06H\x00\x88\x01\x01\x12\x17\n\x0frejected_digest\x18\n \x01(\x06\x12\x0e\n\x06\x65vents\x18\x0b \x01(\x04\x12\x15\n\revents_digest\x18\x0c \x01(\x06\x12\x17\n\x0frejected_events\x18\r \x01(\x04\x12\x1e\n\x16rejected_events_digest\x18\x0e \x01(\x06\x42\x10\n\x0e_logged_digest\"!\n\x0f\x43\x61ncelRequested\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xfe\x03\n\x08RunEvent\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.runstream.v1.RunRef\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x0f\n\x07time_ns\x18\x03 \x01(\x10\x12/\n\x0brun_started\x18\x04 \x01(\x0b\x32\x18.runstream.v1.RunStartedH\x00\x12+\n\trun_ended\x18\x05 \x01(\x0b\x32\x16.runstream.v1.RunEndedH\x00\x12\x33\n\rattribute_set\x18\x06 \x01(\x0b\x32\x1a.runstream.v1.AttributeSetH\x00\x12\x35\n\x0ewriter_started\x18\x07 \x01(\x0b\x32\x1b.runstream.v1.WriterStartedH\x00\x12\x31\n\x0cwriter_ended\x18\x08 \x01(\x0b\x32\x19.runstream.v1.WriterEndedH\x00\x12\x35\n\x0ewriter_drained\x18\t \x01(\x0b\x32\x1b.runstream.v1.WriterDrainedH\x00\x12\x39\n\x10model_registered\x18\n \x01(\x0b\x32\x1d.runstream.v1.ModelRegisteredH\x00\x12\x39\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x0b\x32\x1d.runstream.v1.CancelRequestedH\x00\x42\x07\n\x05\x65vent\"G\n\rRunEventBatch\x12\x0e\n\x06writer\x18\x01 \x01(\x0c\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x16.runstream.v1.RunEvent*\xca\x02\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16RUN_STATUS_NOT_STARTED\x10\x01\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x02\x12\x18\n\x14RUN_STATUS_PREPARING\x10\x03\x12\x17\n\x13RUN_STATUS_STARTING\x10\x04\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x05\x12\x1d\n\x19RUN_STATUS_NOT_RESPONDING\x10\x06\x12\x1f\n\x1bRUN_STATUS_CANCEL_REQUESTED\x10\x07\x12\x19\n\x15RUN_STATUS_FINALIZING\x10\x08\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\t\x12\x15\n\x11RUN_STATUS_FAILED\x10\n\x12\x17\n\x13RUN_STATUS_CANCELED\x10\x0b*q\n\nWriterRole\x12\x1b\n\x17WRITER_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10WRITER_ROLE_MAIN\x10\x01\x12\x16\n\x12WRITER_ROLE_WORKER\x10\x02\x12\x18\n\x14WRITER_ROLE_ATTACHED\x10\x03*\xa2\x01\n\rWriterOutcome\x12\x1e\n\x1aWRITER_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14WRITER_OUTCOME_CLEAN\x10\x01\x12\x1c\n\x18WRITER_OUTCOME_EXCEPTION\x10\x02\x12\x1e\n\x1aWRITER_OUTCOME_INTERRUPTED\x10\x03\x12\x19\n\x15WRITER_OUTCOME_KILLED\x10\x04*\x99\x01\n\rAttributeKind\x12\x1e\n\x1a\x41TTRIBUTE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTRIBUTE_KIND_TAG\x10\x01\x12\x1b\n\x17\x41TTRIBUTE_KIND_PROPERTY\x10\x02\x12\x18\n\x14\x41TTRIBUTE_KIND_PARAM\x10\x03\x12\x19\n\x15\x41TTRIBUTE_KIND_SYSTEM\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.run_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_RUNSTATUS']._serialized_start=2071
-  _globals['_RUNSTATUS']._serialized_end=2401
-  _globals['_WRITERROLE']._serialized_start=2403
-  _globals['_WRITERROLE']._serialized_end=2516
-  _globals['_WRITEROUTCOME']._serialized_start=2519
-  _globals['_WRITEROUTCOME']._serialized_end=2681
-  _globals['_ATTRIBUTEKIND']._serialized_start=2684
-  _globals['_ATTRIBUTEKIND']._serialized_end=2837
+  _globals['_RUNSTATUS']._serialized_start=2117
+  _globals['_RUNSTATUS']._serialized_end=2447
+  _globals['_WRITERROLE']._serialized_start=2449
+  _globals['_WRITERROLE']._serialized_end=2562
+  _globals['_WRITEROUTCOME']._serialized_start=2565
+  _globals['_WRITEROUTCOME']._serialized_end=2727
+  _globals['_ATTRIBUTEKIND']._serialized_start=2730
+  _globals['_ATTRIBUTEKIND']._serialized_end=2883
   _globals['_LOGPOSITION']._serialized_start=118
   _globals['_LOGPOSITION']._serialized_end=196
   _globals['_RUNSTARTED']._serialized_start=198
   _globals['_RUNSTARTED']._serialized_end=319
   _globals['_RUNENDED']._serialized_start=321
-  _globals['_RUNENDED']._serialized_end=415
-  _globals['_ATTRIBUTESET']._serialized_start=417
-  _globals['_ATTRIBUTESET']._serialized_end=534
-  _globals['_WRITERSTARTED']._serialized_start=537
-  _globals['_WRITERSTARTED']._serialized_end=740
-  _globals['_WRITERENDED']._serialized_start=743
-  _globals['_WRITERENDED']._serialized_end=973
-  _globals['_REFUSAL']._serialized_start=975
-  _globals['_REFUSAL']._serialized_end=1074
-  _globals['_WRITERDRAINED']._serialized_start=1077
-  _globals['_WRITERDRAINED']._serialized_end=1447
-  _globals['_CANCELREQUESTED']._serialized_start=1449
-  _globals['_CANCELREQUESTED']._serialized_end=1482
-  _globals['_RUNEVENT']._serialized_start=1485
-  _globals['_RUNEVENT']._serialized_end=1995
-  _globals['_RUNEVENTBATCH']._serialized_start=1997
-  _globals['_RUNEVENTBATCH']._serialized_end=2068
+  _globals['_RUNENDED']._serialized_end=438
+  _globals['_ATTRIBUTESET']._serialized_start=440
+  _globals['_ATTRIBUTESET']._serialized_end=557
+  _globals['_WRITERSTARTED']._serialized_start=560
+  _globals['_WRITERSTARTED']._serialized_end=763
+  _globals['_WRITERENDED']._serialized_start=766
+  _globals['_WRITERENDED']._serialized_end=1019
+  _globals['_REFUSAL']._serialized_start=1021
+  _globals['_REFUSAL']._serialized_end=1120
+  _globals['_WRITERDRAINED']._serialized_start=1123
+  _globals['_WRITERDRAINED']._serialized_end=1493
+  _globals['_CANCELREQUESTED']._serialized_start=1495
+  _globals['_CANCELREQUESTED']._serialized_end=1528
+  _globals['_RUNEVENT']._serialized_start=1531
+  _globals['_RUNEVENT']._serialized_end=2041
+  _globals['_RUNEVENTBATCH']._serialized_start=2043
+  _globals['_RUNEVENTBATCH']._serialized_end=2114
 # @@protoc_insertion_point(module_scope)

@@ -251,20 +251,26 @@ class RunEnded(google.protobuf.message.Message):
     STATUS_FIELD_NUMBER: builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: builtins.int
     ERROR_CODE_FIELD_NUMBER: builtins.int
+    DRAIN_FOLLOWS_FIELD_NUMBER: builtins.int
     status: global___RunStatus.ValueType
     """COMPLETED, FAILED or CANCELED."""
     error_message: builtins.str
     """Message of the failure; empty otherwise. At most 100,000 characters."""
     error_code: builtins.str
     """Code of the failure, for example "UserError"; empty otherwise."""
+    drain_follows: builtins.bool
+    """True when a WriterDrained follows, because points may still be on their way: readers wait for it. False when the writer sends this after all
+    its points were acknowledged, as a client without a spool does.
+    """
     def __init__(
         self,
         *,
         status: global___RunStatus.ValueType = ...,
         error_message: builtins.str = ...,
         error_code: builtins.str = ...,
+        drain_follows: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["error_code", b"error_code", "error_message", b"error_message", "status", b"status"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["drain_follows", b"drain_follows", "error_code", b"error_code", "error_message", b"error_message", "status", b"status"]) -> None: ...
 
 global___RunEnded = RunEnded
 
@@ -367,6 +373,7 @@ class WriterEnded(google.protobuf.message.Message):
     SEQ_END_FIELD_NUMBER: builtins.int
     OBSERVED_FIELD_NUMBER: builtins.int
     EXIT_SEEN_FIELD_NUMBER: builtins.int
+    DRAIN_FOLLOWS_FIELD_NUMBER: builtins.int
     role: global___WriterRole.ValueType
     """Its part in the run, as at its start."""
     launch: builtins.str
@@ -385,6 +392,8 @@ class WriterEnded(google.protobuf.message.Message):
     """
     exit_seen: builtins.bool
     """True when the writer itself said how it ended."""
+    drain_follows: builtins.bool
+    """As in RunEnded."""
     def __init__(
         self,
         *,
@@ -396,9 +405,10 @@ class WriterEnded(google.protobuf.message.Message):
         seq_end: builtins.int = ...,
         observed: builtins.bool = ...,
         exit_seen: builtins.bool = ...,
+        drain_follows: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "error_message", b"error_message", "exit_code", b"exit_code", "exit_seen", b"exit_seen", "launch", b"launch", "observed", b"observed", "outcome", b"outcome", "role", b"role", "seq_end", b"seq_end"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "drain_follows", b"drain_follows", "error_message", b"error_message", "exit_code", b"exit_code", "exit_seen", b"exit_seen", "launch", b"launch", "observed", b"observed", "outcome", b"outcome", "role", b"role", "seq_end", b"seq_end"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 global___WriterEnded = WriterEnded

@@ -79,9 +79,9 @@ function publish(requests) {
 }
 
 /** Reads all elements of the run, after the given positions are in the tables. */
-function read(positions) {
+function read(positions, wanted = run, timeout_ms = 0) {
   return new Promise((resolve, reject) => {
-    const stream = query.GetMetrics({ selection: { runs: [run] }, include_identity: true, barrier: { positions } }, metadata);
+    const stream = query.GetMetrics({ selection: { runs: [wanted] }, include_identity: true, barrier: { positions, timeout_ms } }, metadata);
     const chunks = [];
     stream.on("error", reject);
     stream.on("data", (response) => response.points && chunks.push(response.points));
@@ -106,13 +106,28 @@ const ended = await publish([{ request_id: "1", records: [{ run_events: end(logg
 const positions = [...logged, ...ended[0].positions];
 const chunks = await read(positions);
 const found = (await call("GetRun", { run, barrier: { positions } })).run;
+// The plainest client says when its run began and ended, and nothing of itself. Who reads it then waits for nothing but
+// what was acknowledged before the end.
+const plain = { workspace: "node", run: `${runId}-plain` };
+const event = (seq, content) => ({ run: plain, seq, time_ns: String(now), ...content });
+const plainWriter = randomBytes(16);
+await publish([
+  { request_id: "1", records: [{ run_events: { writer: plainWriter, events: [event("0", { run_started: { experiment: "node", launch: "p" } })] } }] },
+  { request_id: "2", records: [{ points: { ...points[0], writer: plainWriter, first_seq: "1", runs: [plain] } }] },
+]);
+const endPlain = event("6", { run_ended: { status: "RUN_STATUS_FAILED", error_message: "it broke" } });
+await publish([{ request_id: "1", records: [{ run_events: { writer: plainWriter, events: [endPlain] } }] }]);
+const plainChunks = await read([], plain, 20_000);
+const plainRun = (await call("GetRun", { run: plain })).run;
+const unknown = await read([], { workspace: "node", run: "no such run" }).catch((error) => error.code);
 const refused = await call("GetRun", { run }, new grpc.Metadata()).catch((error) => error.code);
 console.log(
   JSON.stringify({
     ids: responses.map((response) => response.request_id),
     errors: responses.map((response) => response.errors.map((error) => error.code)),
     version: responses[0].server.version,
-    refused,
+    refused, unknown,
+    plain: { status: plainRun.status, settling: plainRun.settling, seq: plainChunks.flatMap((chunk) => chunk.seq) },
     run: { status: found.status, experiment: found.experiment, attributes: found.attributes, rejections: found.rejections },
     chunks: chunks.map((chunk) => ({
       metric: chunk.metric, column: chunk.column, count: chunk.count, step: chunk.step, type: chunk.type,
