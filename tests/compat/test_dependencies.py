@@ -32,8 +32,11 @@ run.log_row("table", x=2, ok=True)
 run.log("big", 2**70)
 print(json.dumps({"protobuf": google.protobuf.__version__, "metrics": run.get_metrics()}))
 run.complete()
-from runstream.internal.v1 import twin_pb2
-from runstream.v1 import artifact_pb2, error_pb2, event_pb2, ingest_service_pb2_grpc, query_service_pb2_grpc
+import importlib, pkgutil, runstream.v1, runstream.internal.v1
+for package in (runstream.v1, runstream.internal.v1):  # all generated code
+    for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(found.name)
+assert "runstream.v1.run_service_pb2_grpc" in sys.modules
 """
 
 
