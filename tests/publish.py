@@ -172,6 +172,7 @@ class Ingest(ingest_service_pb2_grpc.IngestServiceServicer):
         self.hold = threading.Event()
         self.hold.set()
         self.streams = 0
+        self.commands: list[tuple[bytes, str]] = []  # to cancel: writer, run; sent with the next answer
 
     def Publish(
         self, request_iterator: Iterator[Request], context: grpc.ServicerContext
@@ -219,6 +220,9 @@ class Ingest(ingest_service_pb2_grpc.IngestServiceServicer):
                 response.positions.add(
                     topic=topic, partition=0, offset=self.log.offsets[topic], epoch=self.log.epoch
                 )
+        while self.commands:
+            writer, run = self.commands.pop()
+            response.commands.add(writer=writer, cancel_run=run)
         return response
 
 

@@ -121,6 +121,13 @@ SETTINGS = (
         "Set by runstream for the processes that a submitted script starts; not meant to be set by people.",
     ),
     ClientSetting(
+        "RUNSTREAM_INTERRUPT",
+        "1",
+        "0 or 1",
+        "1: when somebody cancels the only run that a script has going on, the script is interrupted as by "
+        "Ctrl-C. 0: it is only told, by `run.cancel_requested`.",
+    ),
+    ClientSetting(
         "RUNSTREAM_STRICT",
         "0",
         "0 or 1",

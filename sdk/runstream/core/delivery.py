@@ -72,11 +72,20 @@ def drains() -> bool:
     return os.getpid() == 1 or any(name in os.environ for name in ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"))
 
 
+def _may_be_interrupted() -> bool:
+    """Whether a request to cancel may end this process as Ctrl-C would: RUNSTREAM_INTERRUPT.
+
+    Not a submitted script, whose launcher ends it.
+    """
+    told = os.environ.get("RUNSTREAM_INTERRUPT")
+    return told != "0" if told else "RUNSTREAM_RUN_ID" not in os.environ
+
+
 def origin() -> Origin:
     """What a new writer says about this process."""
     from runstream.context.ranks import read_ranks
 
-    return Origin(None, *read_ranks(os.environ), drains(), __version__)
+    return Origin(None, *read_ranks(os.environ), drains(), __version__, _may_be_interrupted())
 
 
 def attend(writer: Writer) -> None:

@@ -20,6 +20,7 @@ from runstream.core import delivery
 from runstream.core.notices import say
 from runstream.core.state import unkept_calls
 from runstream.spool import process
+from runstream.spool.cancel import canceled_runs
 
 _MAX_MESSAGE: Final = 30_000
 
@@ -119,7 +120,11 @@ def _watch_exceptions(hook: _Hook) -> _Hook:
 def _note_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     global _outcome
     if issubclass(kind, KeyboardInterrupt):
-        _outcome = {"outcome": "interrupted", "exit_code": 130, "error_message": "KeyboardInterrupt"}
+        asked = [run for writer in process.writers() for run in canceled_runs(writer.folder.path)]
+        if asked:
+            say(f"somebody asked for the end of {', '.join(asked)}")
+        message = "canceled on request" if asked else "KeyboardInterrupt"
+        _outcome = {"outcome": "interrupted", "exit_code": 130, "error_message": message}
     else:
         message = describe(kind, error, trace)
         _outcome = {"outcome": "exception", "exit_code": 1, "error_message": message}

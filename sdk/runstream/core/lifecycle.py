@@ -12,6 +12,7 @@ from runstream.core.record import FINAL
 from runstream.core.state import ATTACHED
 from runstream.errors import DeadlineError
 from runstream.spool import layout
+from runstream.spool.cancel import canceled_runs
 
 
 class RunLifecycle(RunHandle):
@@ -57,6 +58,15 @@ class RunLifecycle(RunHandle):
             self._end("Canceled", "", "")
         else:
             changes.cancel(self._experiment.workspace, state)
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for the end of this run, which this process logs to.
+
+        A look at a small file, and no question to a server: cheap enough for every epoch.
+        """
+        channel = self._state.channel
+        return self._state.used and self.id in canceled_runs(channel.writer.folder.path)
 
     def _end(self, status: str, message: str, code: str) -> None:
         state = self._state

@@ -31,6 +31,7 @@ class Header:
     credential: Path | None
     version: str
     drain: bool
+    interrupt: bool
 
 
 def read_header(folder: Path) -> Header | None:
@@ -78,4 +79,5 @@ def _header(folder: Path, content: dict[str, Any]) -> Header:
         credential=folder / Path(credential).name if credential else None,
         version=str(content.get("version") or ""),
         drain=bool(content.get("drain")),
+        interrupt=bool(content.get("interrupt")),
     )

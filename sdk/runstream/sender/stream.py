@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from runstream import home
 from runstream.home import Target
 from runstream.internal.v1 import twin_pb2
+from runstream.sender.cancel import cancel
 from runstream.sender.connection import Connection, Ended, is_loopback
 from runstream.sender.refusals import Reason
 from runstream.sender.settings import SenderSettings
@@ -192,6 +193,11 @@ class Publisher:
     def _answered(self, response: ingest_service_pb2.PublishResponse, now: float) -> None:
         if not self.ready:
             self._welcome(response)
+        for command in response.commands:
+            if command.WhichOneof("command") == "cancel_run":
+                for tail in self.tails:
+                    if tail.header.writer == command.writer:
+                        cancel(tail, command.cancel_run)
         request = self._under_way.pop(response.request_id, None)
         if request is None:
             return

@@ -50,6 +50,7 @@ class Origin(NamedTuple):
     world_size: int | None = None
     drain: bool = False
     version: str = ""
+    interrupt: bool = False
 
 
 class Writer:
