@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
@@ -41,6 +42,7 @@ _STATUS: Final = {
     "NOT_FOUND": 404,
     "UNAVAILABLE": 503,
 }
+_VERSION: Final = version("runstream").encode()
 _NOT_ME: Final = "This server does not go by that name. Its settings say by which it may be asked for.\n"
 _POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
@@ -217,7 +219,7 @@ class HttpPort:
             await translated(self._servicer.check())
         except QueryServiceError as error:
             return _plain(503, f"{error}\n")
-        return _plain(200, "ok\n")
+        return _plain(200, "ok\n", (b"runstream-version", _VERSION))
 
     async def _login(self, request: Request, receive: Receive) -> Page:
         """Takes a token from the link that the server prints, or from the form."""

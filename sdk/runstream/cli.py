@@ -1,7 +1,7 @@
 """The `runstream` command: reads runs through the server, syncs spools, loads the server's commands.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no server answers, 4 not found; `verify` has more.
-Results go to stdout, all else to stderr.
+Results go to stdout, all else to stderr. See docs/cli.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from runstream import cli_read, cli_sync, cli_verify
+from runstream import cli_cancel, cli_doctor, cli_read, cli_sync, cli_verify
 from runstream.cli_read import CommandError
 
 if TYPE_CHECKING:
@@ -42,8 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     cli_read.register(commands)
+    cli_cancel.register(commands)
     cli_sync.register(commands)
     cli_verify.register(commands)
+    cli_doctor.register(commands)
     shown = commands.add_parser("version", help="print the version")
     shown.set_defaults(run=_version)
     for entry in metadata.entry_points(group="runstream.commands"):

@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runstream import home
+from runstream.cli_table import STATUS_COLOURS, print_table, printable
 from runstream.errors import (
     AuthenticationError,
     DeadlineError,
@@ -54,6 +56,18 @@ def register(commands: Commands) -> None:
     runs.add_argument(
         "--status", metavar="STATUS", action="append", default=[], help="only these, as Completed"
     )
+    runs.add_argument(
+        "--filter", metavar="CONDITION", default="", help="as 'metrics.loss.min < 0.3 and params.lr >= 0.1'"
+    )
+    runs.add_argument(
+        "--sort",
+        metavar="FIELD",
+        action="append",
+        default=[],
+        help="as metrics.loss.min; with - before it from the greatest (default: -started)",
+    )
+    runs.add_argument("--archived", action="store_true", help="archived ones too")
+    runs.add_argument("--children-of", metavar="RUN", help="only children of this run")
     runs.add_argument("--limit", metavar="N", type=_count, default=100, help="at most so many (default: 100)")
     runs.add_argument("--json", action="store_true", help="a JSON object a line")
     runs.set_defaults(run=_runs)
@@ -110,7 +124,7 @@ def connected(server: str | None) -> Iterator[Client]:
         raise CommandError(str(error)) from error
 
 
-def _wait_for_local() -> None:
+def wait_for_local() -> None:
     """Let what scripts on this machine have logged arrive; with a server there, that takes a moment."""
     from runstream.sender.wait import wait_delivered
 
@@ -120,8 +134,9 @@ def _wait_for_local() -> None:
 
 def chosen_workspace(arguments: argparse.Namespace) -> str | None:
     """The workspace that was named, or is configured here."""
-    if arguments.workspace:
-        return str(arguments.workspace)
+    named = arguments.workspace or os.environ.get("RUNSTREAM_WORKSPACE")
+    if named:
+        return str(named)
     path = home.find_config()
     try:
         return home.load_config(path).workspace_name if path else None
@@ -142,9 +157,17 @@ def _runs(arguments: argparse.Namespace) -> int:
             raise CommandError(f"--status {given}: there are {', '.join(known)}", 2)
         statuses.append(known[given])
     with connected(arguments.server) as client:
-        _wait_for_local()
+        wait_for_local()
         found = client.search_runs(
-            chosen_workspace(arguments) or "", arguments.experiment, statuses, limit=arguments.limit
+            chosen_workspace(arguments) or "",
+            arguments.experiment,
+            statuses,
+            filter=arguments.filter,
+            order_by=[(field.removeprefix("-"), field.startswith("-")) for field in arguments.sort],
+            children_of=arguments.children_of,
+            archive="all" if arguments.archived else "active",
+            columns=("tags.*", "system.*", "params.*") if arguments.json else (),
+            limit=arguments.limit,
         )
         if arguments.json:
             for run in found:
@@ -162,7 +185,8 @@ def _runs(arguments: argparse.Namespace) -> int:
             for run in found
         ]
     if rows:
-        _print_table(("RUN", "EXPERIMENT", "STATUS", "STARTED", "TOOK", "NAME"), rows)
+        head = ("RUN", "EXPERIMENT", "STATUS", "STARTED", "TOOK", "NAME")
+        print_table(head, rows, colours={2: STATUS_COLOURS})
     else:
         print("There are no such runs.", file=sys.stderr)
     return 0
@@ -177,8 +201,12 @@ def status_name(number: RunStatus.ValueType) -> str:
 
 
 def _described(run: Run) -> dict[str, Any]:
-    from runstream.v1.run_pb2 import ATTRIBUTE_KIND_TAG
+    from runstream.v1.run_pb2 import ATTRIBUTE_KIND_PARAM, ATTRIBUTE_KIND_TAG
 
+    kinds: dict[int, dict[str, str | None]] = {ATTRIBUTE_KIND_TAG: {}, ATTRIBUTE_KIND_PARAM: {}}
+    for attribute in run.attributes:
+        value = attribute.value if attribute.HasField("value") else None
+        kinds.setdefault(attribute.kind, {})[attribute.key] = value
     return {
         "id": run.ref.run,
         "workspace": run.ref.workspace,
@@ -191,11 +219,9 @@ def _described(run: Run) -> dict[str, Any]:
         "started": _iso(run.started_time_ns),
         "ended": _iso(run.ended_time_ns),
         "error": run.error_message or None,
-        "tags": {
-            tag.key: tag.value if tag.HasField("value") else None
-            for tag in run.attributes
-            if tag.kind == ATTRIBUTE_KIND_TAG
-        },
+        "parent": run.parent or None,
+        "tags": kinds[ATTRIBUTE_KIND_TAG],
+        "params": kinds[ATTRIBUTE_KIND_PARAM],
     }
 
 
@@ -229,7 +255,7 @@ def _duration(run: Run) -> str:
 def _metrics(arguments: argparse.Namespace) -> int:
     workspace = chosen_workspace(arguments) or "local"
     with connected(arguments.server) as client:
-        _wait_for_local()
+        wait_for_local()
         _tell_rejections(client.get_run(workspace, arguments.id))  # an error when there is none
         if not arguments.json and not arguments.csv:
             return _summary(client, workspace, arguments)
@@ -256,7 +282,7 @@ def _tell_rejections(run: Run) -> None:
         code = ErrorCode.Name(rejection.code).removeprefix("ERROR_CODE_")
         print(
             f"runstream: not stored: {elements}{rejection.records:,} records: "
-            f"{_printable(rejection.reason)} ({code})",
+            f"{printable(rejection.reason)} ({code})",
             file=sys.stderr,
         )
 
@@ -276,7 +302,7 @@ def _summary(client: Client, workspace: str, arguments: argparse.Namespace) -> i
         if not arguments.names or info.series.metric in arguments.names
     ]
     if rows:
-        _print_table(("METRIC", "COLUMN", "COUNT", "LAST", "DESCRIPTION"), rows, right=(2, 3))
+        print_table(("METRIC", "COLUMN", "COUNT", "LAST", "DESCRIPTION"), rows, right=(2, 3))
     else:
         print("The run has logged nothing.", file=sys.stderr)
     return 0
@@ -311,21 +337,3 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, int) and value.bit_length() > 2000:  # more than an interpreter may convert at once
         return to_decimal(value)
     return value
-
-
-# ----------------------------------------------------------------------------------------- tables
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Columns that are as wide as they need to be; empty ones are left out."""
-    rows = [[_printable(cell) for cell in row] for row in rows]
-    shown = [n for n in range(len(head)) if any(row[n] for row in rows)]
-    widths = {n: max(len(head[n]), *(len(row[n]) for row in rows)) for n in shown}
-    for row in (head, *rows):
-        cells = [row[n].rjust(widths[n]) if n in right else row[n].ljust(widths[n]) for n in shown]
-        print("  ".join(cells).rstrip())
-
-
-def _printable(text: str) -> str:
-    """A text of somebody else's, harmless to a terminal: control characters are spelled out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

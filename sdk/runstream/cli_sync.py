@@ -1,4 +1,4 @@
-"""`runstream sync DIR`: delivers spools that were copied from elsewhere."""
+"""`runstream sync`: delivers what was logged offline, and spools that were copied from elsewhere."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     """Add the command."""
     sync = commands.add_parser(
-        "sync", help="deliver a spool folder that was copied here; doing it again changes nothing"
+        "sync",
+        help="deliver what was logged offline, or a spool that was copied here; again changes nothing",
     )
-    sync.add_argument("folder", metavar="DIR", help="a spool root, a folder of one boot, or one writer's")
+    sync.add_argument(
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        help="a spool root, a folder of one boot, or one writer's. Default: what was logged here with "
+        "RUNSTREAM_MODE=offline; it is removed when it is delivered",
+    )
     sync.add_argument("--server", metavar="HOST:PORT", help="default: as a script would find it")
     sync.add_argument("--delete", action="store_true", help="remove what was delivered whole")
     sync.add_argument(
@@ -34,14 +41,20 @@ def register(commands: Commands) -> None:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
+    from runstream.core.mode import offline_root
     from runstream.sender.sync import SyncError, sync
+    from runstream.spool.listing import find_writers
 
     target = home.resolve_server(arguments.server)
     shown = _progress if sys.stderr.isatty() else None
+    folder, delete = arguments.folder, arguments.delete
     try:
-        result = sync(
-            arguments.folder, target, delete=arguments.delete, timeout_s=arguments.timeout, progress=shown
-        )
+        if folder is None:
+            folder, delete = offline_root(), True
+            if next(find_writers(folder), None) is None:
+                print("Nothing was logged offline.", file=sys.stderr)
+                return 0
+        result = sync(folder, target, delete=delete, timeout_s=arguments.timeout, progress=shown)
     except SyncError as error:
         raise CommandError(str(error), 2) from None
     for problem in result.problems:

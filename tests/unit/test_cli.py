@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -120,3 +122,58 @@ def test_keys_are_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "revoke", "alice"]) == 0
     assert main(["keys", "list"]) == 0
     assert "keys add NAME" in capsys.readouterr().err
+
+
+def test_the_doctor_without_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["doctor"]) == 3
+    told = capsys.readouterr().out
+    assert "✗ server" in told
+    assert "runstream up" in told
+    monkeypatch.setenv("RUNSTREAM_MODE", "ofline")
+    (tmp_path / ".runstream").mkdir()
+    (tmp_path / ".runstream" / "config.json").write_text('{"workspace_name": 5}')
+    assert main(["doctor", "--json"]) == 3
+    checks = {check["name"]: check for check in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert (checks["mode"]["state"], checks["config"]["state"]) == ("wrong", "wrong")
+    assert "workspace_name is not a text" in checks["config"]["detail"]
+    monkeypatch.setenv("RUNSTREAM_SPOOL", str(tmp_path / "file" / "spool"))
+    (tmp_path / "file").write_text("")
+    main(["doctor"])
+    assert "✗ spool" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ahead", "says"), [(0, "within a second"), (60, "60 s ahead"), (-60, "60 s behind")]
+)
+def test_the_doctor_compares_clocks(ahead: int, says: str) -> None:
+    from email.utils import formatdate
+
+    from runstream.cli_doctor import _clock
+
+    check = _clock(formatdate(1_000_000_000, usegmt=True), 1_000_000_000.2 + ahead, 1_000_000_000.4 + ahead)
+    assert says in check.detail.replace("59 s", "60 s")
+    assert (check.state == "ok") == (ahead == 0)
+
+
+def test_colour_only_where_it_is_seen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runstream.cli_table import RED, STATUS_COLOURS, coloured, print_table
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert coloured("x", RED, Terminal()) == "\033[31mx\033[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert coloured("x", RED, Terminal()) == coloured("x", RED) == "x"
+    print_table(("A", "STATUS"), [("\033[2J", "Failed"), ("b", "Running")], colours={1: STATUS_COLOURS})
+    told = capsys.readouterr().out.splitlines()
+    assert told == ["A        STATUS", "\\x1b[2J  Failed", "b        Running"]
+
+
+def test_nothing_to_sync(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync"]) == 0
+    assert capsys.readouterr().err == "Nothing was logged offline.\n"
