@@ -378,6 +378,25 @@ def test_public_names() -> None:
         exec("from runstream.core import Nothing")
 
 
+def test_a_run_loads_nothing(tmp_path: Path) -> None:
+    """What it needs is there once there is an Experiment: a short run costs no import."""
+    spools.run(
+        tmp_path,
+        "mmap",
+        """
+before = set(sys.modules)
+assert {"runstream.sender.start", "runstream.sender.ask"} <= before  # what finds or starts the sender
+assert "html" not in before
+run = experiment.start_logging(outputs=False)
+run.log("a", 1)
+run.log_row("t", x=1, y="text")
+run.tag("key", "value")
+run.complete()
+assert set(sys.modules) == before, sorted(set(sys.modules) - before)
+""",
+    )
+
+
 def test_import_is_light() -> None:
     code = "import runstream, sys; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)

@@ -22,6 +22,16 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][\w\-]{0,254}")
 _RUN_ID: Final = re.compile(r"[\w.:\-]{1,256}")
 
 _launch: "Launch | None" = None
+# So that neither start_logging nor a run's end has anything left to load.
+_NEEDED_SOON: Final = (
+    "fcntl",
+    "_blake2",
+    "runstream.core.run",
+    "runstream.context.ranks",
+    "runstream.sender.start",
+    "runstream.sender.ask",
+)
+
 _starts: dict[str, int] = {}  # by experiment, in this process
 _watching = False
 
@@ -55,8 +65,11 @@ class Experiment:
         self._workspace = workspace
         self._name = name
         self._tags: dict[str, str | None] | None = None
-        import_module("runstream.core.run")  # so that start_logging has nothing left to load
-        import_module("runstream.context.ranks")
+        for module in _NEEDED_SOON:
+            try:
+                import_module(module)
+            except ImportError:  # there is no fcntl on Windows
+                continue
 
     @property
     def name(self) -> str:
