@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from runstream_query import login
 from runstream_query.access import Access
 from runstream_query.connect import ServiceApplication
+from runstream_query.docs import Docs
 from runstream_query.errors import QueryServiceError, Unauthenticated
 from runstream_query.files import Downloads
 from runstream_query.page import Page
@@ -117,6 +118,7 @@ class HttpPort:
         applications = [ServiceApplication(service, access) for service in services]
         self._services = {application.path: application for application in applications}
         self._files = files or PortalFiles()
+        self._docs = Docs()
         self._shell = Shell(servicer, self._files)
         public = urlsplit(servicer.settings.public_url)
         self._prefix = _prefix(public.path)
@@ -184,6 +186,8 @@ class HttpPort:
                 return await self._health()
             if request.path == "/metrics":
                 return Page(200, generate_latest(), CONTENT_TYPE_LATEST)
+            if (page := self._docs.answer(request.prefix, request.segments)) is not None:
+                return page
             file = self._files.answer(request.segments, request.headers.get("accept-encoding", ""))
             if file is not None:
                 return file

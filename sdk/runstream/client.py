@@ -469,7 +469,7 @@ def _refused(answer: HTTPResponse, data: bytes) -> RunstreamError:
         return _error(error["code"], error.get("message", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         text = data[:200].decode("utf-8", "replace").strip()
-        if answer.status == 404:
+        if answer.status in (404, 405):
             return VersionError(
                 "the server doesn't know this call: is it of an older version, or another program?"
             )

@@ -7,6 +7,7 @@ import http.client
 import json
 import math
 import os
+import re
 import socket
 import struct
 import threading
@@ -28,6 +29,7 @@ from runstream.errors import (
     ServiceError,
     ServiceUnavailableError,
     UserError,
+    VersionError,
 )
 from runstream.v1 import point_pb2, query_service_pb2, query_service_pb2_grpc
 from runstream_query.http import build_app
@@ -306,6 +308,36 @@ async def test_health_and_figures(site: Site) -> None:
 
 
 # ------------------------------------------------------------------------------------- gRPC
+
+
+async def test_the_documentation_is_there(site: Site) -> None:
+    status, headers, body = await site.ask("/docs")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    page = body.decode()
+    assert "# Getting started" in page
+    assert '<a href="/docs/settings.md">settings.md</a>' in page
+    for name in set(re.findall(r'href="(/docs/[^"]+)"', page)):
+        status, _, body = await site.ask(name)
+        assert status == 200, name
+        assert b"<script" not in body
+    for path in (
+        "/docs/../pyproject.toml",
+        "/docs/%2e%2e%2fpyproject.toml",
+        "/docs/nonesuch.md",
+        "/docs/a/b",
+    ):
+        status, _, body = await site.ask(path)
+        assert status != 200, path
+        assert b"[project]" not in body
+
+
+async def test_a_call_that_the_server_does_not_know(site: Site) -> None:
+    def call(client: Client) -> None:
+        for path in ("/runstream.v1.QueryService/Nonesuch", "/runstream.v9.Later/Do"):
+            with pytest.raises(VersionError, match="version"):
+                client._call(path, query_service_pb2.GetRunRequest(), query_service_pb2.GetRunResponse)
+
+    await site.client(call)
 
 
 async def test_grpc_says_the_same(site: Site) -> None:

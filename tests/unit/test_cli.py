@@ -177,3 +177,15 @@ def test_colour_only_where_it_is_seen(
 def test_nothing_to_sync(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sync"]) == 0
     assert capsys.readouterr().err == "Nothing was logged offline.\n"
+
+
+def test_every_command_and_exit_code_is_documented() -> None:
+    from runstream import cli_read
+    from runstream.cli import _parser
+
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    (commands,) = (action for action in _parser()._actions if action.dest == "==SUPPRESS==" or action.choices)
+    assert commands.choices is not None
+    assert [name for name in commands.choices if f"`runstream {name}" not in page] == []
+    for code in (cli_read.FAILED, cli_read.UNREACHABLE, cli_read.NOT_FOUND):
+        assert f"\n| {code} | " in page
