@@ -10,7 +10,10 @@ import subprocess
 import sys
 from typing import Final
 
-NAMES: Final = ("log_call", "short_run", "pipeline", "latency", "reads", "idle", "insert", "log_append")
+NAMES: Final = (
+    *("log_call", "short_run", "pipeline", "latency", "reads", "idle", "insert", "log_append"),
+    "kafka",
+)
 
 
 def main() -> None:

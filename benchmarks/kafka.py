@@ -13,13 +13,13 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import describe
 from benchmarks.pipeline import Bench, Round, cases, report
-from benchmarks.system import system, verdict
+from benchmarks.system import spread, system, verdict
 from deploy.cluster import Cluster
 from deploy.engines.kafka import Kafka
 
@@ -66,27 +66,36 @@ def cluster() -> Iterator[Bench]:
 
 
 def measure(rounds: int, points: int, *, whole: bool) -> None:
-    """Runs all cases on each system, in turn, and prints rates and ratios."""
+    """Runs all cases on each system, in turn, and prints rates and ratios.
+
+    All systems stay for the whole time and take turns in each round, so that whatever else this machine does
+    falls on all of them; a ratio is the median of the rounds'.
+    """
     systems = {"embedded": embedded, "kafka": kafka_between, **({"cluster": cluster} if whole else {})}
     found: dict[tuple[str, str], list[Round]] = {}
-    for name, make in systems.items():
-        with make() as bench:
-            chosen = {case: run for case, run in cases(bench, points).items() if case in _CASES}
-            chosen["one"]()  # warm
-            for _ in range(rounds):
-                for case, run in chosen.items():
-                    found.setdefault((name, case), []).append(run())
+    with ExitStack() as stack:
+        benches = {name: stack.enter_context(make()) for name, make in systems.items()}
+        chosen = {name: cases(bench, points) for name, bench in benches.items()}
+        for runs in chosen.values():  # warm: a JVM takes its time
+            for _ in range(2):
+                runs["one"]()
+        for _ in range(rounds):
+            for case in _CASES:
+                for name, runs in chosen.items():
+                    found.setdefault((name, case), []).append(runs[case]())
+        for bench in benches.values():
             bench.reader.end()
     for name in systems:
         print(f"== {name}")
         for case in _CASES:
             report(case, found[name, case])
     for case in _CASES:
-        base = statistics.median(one.rate for one in found["embedded", case])
         for name in list(systems)[1:]:
-            share = statistics.median(one.rate for one in found[name, case]) / base
-            said = verdict(share, _WANTED) if name == "kafka" else "no limit: more processes than cores"
-            print(f"{case}: {name} {share:.0%} of embedded; {said}")
+            pairs = zip(found[name, case], found["embedded", case], strict=True)
+            shares = [one.rate / base.rate for one, base in pairs]
+            median = statistics.median(shares)
+            said = verdict(median, _WANTED) if name == "kafka" else "no limit: more processes than cores"
+            print(f"{case}: {name} {spread(shares, '.0%')} of embedded; {said}")
 
 
 def main() -> None:

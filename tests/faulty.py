@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -40,12 +40,19 @@ class FaultyLog:
 
 
 class FaultyTables:
-    """Tables whose inserts fail."""
+    """Tables whose inserts and queries fail."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self.failure: Callable[[str, pa.Table], Exception | None] = lambda table, rows: None
         self.failed = 0
+        self.query_failure: Exception | None = None
+
+    async def query(self, sql: str, params: Mapping[str, object] | None = None, /, **more: Any) -> pa.Table:
+        if self.query_failure is not None:
+            self.failed += 1
+            raise self.query_failure
+        return await self._tables.query(sql, params, **more)
 
     async def insert(self, table: str, rows: pa.Table, /) -> None:
         error = self.failure(table, rows)

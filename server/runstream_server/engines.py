@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from runstream_server.config import ServerConfig
 from runstream_server.errors import ServerError
 from runstream_server.roles import Part
-from runstream_store.errors import TablesUnavailable
+from runstream_store.errors import LogUnavailable, TablesUnavailable
 from runstream_store.hot import HotState, open_hot
 from runstream_store.log import EventLog, open_log
 from runstream_store.objects import Objects, open_objects
@@ -64,6 +64,7 @@ async def open_engines(config: ServerConfig, closing: AsyncExitStack) -> Engines
     deadline = time.monotonic() + config.start_s
     log = await open_log(config.log_url)
     closing.push_async_callback(log.close)
+    await _patiently(lambda: log.epoch("points"), deadline)  # brokers elect leaders of what is made
     tables = None
     if config.role.parts & _WITH_TABLES:
         tables = await _patiently(lambda: open_tables(config.tables_url), deadline)
@@ -83,16 +84,16 @@ async def open_engines(config: ServerConfig, closing: AsyncExitStack) -> Engines
 
 
 async def _patiently(action: Callable[[], Awaitable[T]], deadline: float) -> T:
-    """Repeats what the tables do not answer, until the deadline."""
+    """Repeats what an engine does not answer, until the deadline."""
     told = False
     while True:
         try:
             return await action()
-        except TablesUnavailable as error:
+        except (TablesUnavailable, LogUnavailable) as error:
             if time.monotonic() > deadline:
                 raise
             if not told:
-                _log.warning("waiting for the tables", extra={"reason": error})
+                _log.warning("waiting for an engine", extra={"reason": error})
                 told = True
         await asyncio.sleep(_AGAIN_S)
 

@@ -206,6 +206,27 @@ async def test_a_failing_sink_pauses_and_goes_on(tmp_path: Path, failure: Except
         assert len(await made.rows("dead_letters")) == 1
 
 
+async def test_a_writer_begins_while_the_tables_are_away(tmp_path: Path) -> None:
+    """As when it is given a partition by a writer that died: where to begin is read from the tables."""
+    tables: list[FaultyTables] = []
+
+    def change(made: Pipeline) -> None:
+        tables.append(FaultyTables(made.tables))
+        made.tables = cast(Tables, tables[0])
+
+    async with pipeline(tmp_path) as made:
+        await made.applied(await made.publish_points(good(0)))
+    async with pipeline(tmp_path, change, write=False) as made:
+        tables[0].query_failure = TablesUnavailable("gone")
+        made.write()
+        response = await made.publish_points(good(1))
+        await until(lambda: asyncio.sleep(0, tables[0].failed > 3), "several tries")
+        assert "gone" in made.loops[0].stats.paused
+        tables[0].query_failure = None
+        await made.applied(response)
+        assert await seqs(made) == [0, 1]
+
+
 async def test_a_writer_stops_while_its_sink_fails_and_loses_nothing(tmp_path: Path) -> None:
     tables: list[FaultyTables] = []
 

@@ -24,7 +24,14 @@ from runstream_ingest.writers.applied import Applied
 from runstream_ingest.writers.block import Block, Pace, Part, Rate, Thrift
 from runstream_ingest.writers.dead_letter import DeadLetterLimit, DeadLetters, Refused
 from runstream_ingest.writers.sink import Sink
-from runstream_store.errors import ClosedError, LogUnavailable, RowsRefused, StoreError
+from runstream_store.errors import (
+    ClosedError,
+    LogUnavailable,
+    QueryTimeout,
+    RowsRefused,
+    StoreError,
+    TablesUnavailable,
+)
 from runstream_store.hot import HotState
 from runstream_store.log import Consumer, EventLog, StoredRecord
 from runstream_store.tables import Tables
@@ -36,6 +43,8 @@ T = TypeVar("T")
 
 _TRIES: Final = 5
 """After so many failures a large block is inserted in halves: it may be too large for the memory there is."""
+_AWAY: Final = (LogUnavailable, TablesUnavailable, QueryTimeout)
+"""An engine does not answer now, and may soon."""
 _SMALL_ROWS: Final = 50_000
 """A block that is not large."""
 
@@ -127,9 +136,10 @@ class WriterLoop(Generic[C]):
         :raises StoreError: the log or the tables can't be used any more.
         """
         topic = self._sink.topic
-        epoch = await self._log.epoch(topic)
-        applied = Applied(self._log, self._tables, self._hot, self._sink.consumer, topic, epoch)
-        consumer = await self._log.subscribe(topic, self._sink.consumer, applied.start)
+        begun = await self._begin()
+        if begun is None:
+            return
+        consumer, applied = begun
         try:
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(self._read(consumer, applied), name=f"read-{topic}")
@@ -142,6 +152,18 @@ class WriterLoop(Generic[C]):
         finally:
             await consumer.close()
             self._threads.shutdown(wait=False)
+
+    async def _begin(self) -> tuple[Consumer, Applied] | None:
+        """Joins the readers of the topic, as soon as the brokers can have that. None when it is to stop."""
+        topic = self._sink.topic
+        while not self._stopping.is_set():
+            try:
+                epoch = await self._log.epoch(topic)
+                applied = Applied(self._log, self._tables, self._hot, self._sink.consumer, topic, epoch)
+                return await self._log.subscribe(topic, self._sink.consumer, applied.start), applied
+            except _AWAY as error:
+                await self._pause("the start", error, self._settings.greatest_pause_s)
+        return None
 
     def stop(self) -> None:
         """Lets `run` end once what was read is inserted. What a failing sink refuses stays in the log."""
@@ -161,6 +183,9 @@ class WriterLoop(Generic[C]):
                 records = await consumer.fetch(settings.fetch_bytes, settings.fetch_wait_s)
             except LogUnavailable as error:
                 await self._pause("the event log", error, settings.greatest_pause_s)
+                continue
+            except _AWAY as error:  # a partition came, and where to begin is in the tables
+                await self._pause("the applied position", error, settings.greatest_pause_s)
                 continue
             lost = applied.lost(consumer.lost())
             if lost:
