@@ -124,7 +124,7 @@ class RunLifecycle(RunHandle):
         it took too long.
         """
         start = time.monotonic()
-        _, _, problem = delivery.flush(timeout_seconds)
+        _, _, problem = delivery.flush(timeout_seconds, files=True)
         if problem is None:
             return
         if problem.get("error") == "timeout":

@@ -11,7 +11,7 @@ import grpc
 from runstream.v1 import ingest_service_pb2
 
 _PUBLISH = "/runstream.v1.IngestService/Publish"
-_OPTIONS: list[tuple[str, Any]] = [
+OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.enable_retries", 0),  # what is repeated, and when, is decided here
@@ -64,7 +64,7 @@ class Connection:
             self._call.cancel()
 
     def _run(self) -> None:
-        options = [*_OPTIONS]
+        options = [*OPTIONS]
         if is_loopback(self.address):
             options.append(("grpc.enable_http_proxy", 0))
         channel = grpc.insecure_channel(self.address, options)

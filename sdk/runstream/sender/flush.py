@@ -21,6 +21,8 @@ class Flush:
         self._answer = answer
         self._polls_left = 2  # a commit is taken in the poll after the one that saw it
         self._attempts: int | None = None
+        self._with_files = bool(request.get("files"))
+        self._files: set[int] | None = None
 
     def polled(self) -> None:
         """The spools were looked at."""
@@ -30,7 +32,7 @@ class Flush:
         """Answer if it can be answered now. `starting`: a server was just started and may come up."""
         if tail is None or publisher is None:
             self._fail("unknown_writer", "no such writer in this spool", 0)
-        elif not self._polls_left and tail.delivered(self._seq_end):
+        elif not self._polls_left and tail.delivered(self._seq_end) and self._uploaded(tail):
             positions = [
                 {"topic": p.topic, "partition": p.partition, "offset": p.offset, "epoch": p.epoch}
                 for p in tail.state.positions.values()
@@ -47,9 +49,18 @@ class Flush:
             return False
         return True
 
+    def _uploaded(self, tail: WriterTail) -> bool:
+        """Whether the files are in the log that waited when this was asked, if that is wished too."""
+        if not self._with_files:
+            return True
+        if self._files is None:
+            self._files = set(tail.uploads.look(thoroughly=True))
+        return tail.uploads.settled(self._files)
+
     def _left(self, tail: WriterTail) -> int:
-        """How many calls are not acknowledged; the reader may not have got to all of them."""
-        return max(self._seq_end - tail.state.acked_seq, 0)
+        """How many calls, and files, are not acknowledged; the reader may not have got to all of them."""
+        files = tail.uploads.pending if self._with_files else 0
+        return max(self._seq_end - tail.state.acked_seq, 0) + files
 
     def _tried(self, publisher: Publisher) -> bool:
         """Whether an attempt that began after the wish has failed."""

@@ -16,6 +16,7 @@ from runstream.sender.connection import Connection, Ended, is_loopback
 from runstream.sender.refusals import Reason
 from runstream.sender.settings import SenderSettings
 from runstream.sender.tail import Outgoing, WriterTail
+from runstream.sender.uploader import Uploader
 from runstream.v1 import event_pb2, ingest_service_pb2
 
 log = logging.getLogger("runstream.sender")
@@ -62,6 +63,7 @@ class Publisher:
         self._lease_due = 0.0
         self._began = 0.0
         self._compress: Callable[[bytes], bytes] | None = None
+        self._uploader = Uploader(wake, settings.retry_max_s)
 
     # ------------------------------------------------------------------------------ sending
 
@@ -138,6 +140,11 @@ class Publisher:
             if now >= self._lease_due:
                 self._send_lease(now)
             self._watch_answers(now)
+        for outcome in self._uploader.step(self.target if self.ready else None):
+            received = True
+            for tail in self.tails:
+                if tail.uploads is outcome.upload.owner:
+                    tail.uploaded(outcome)
         return received
 
     def dial_now(self) -> None:
@@ -145,7 +152,11 @@ class Publisher:
         self._next_attempt = 0.0
 
     def close(self) -> None:
-        """End the stream; what is under way stays unacknowledged."""
+        """End; what is under way stays unacknowledged."""
+        self._hang_up()
+        self._uploader.close()
+
+    def _hang_up(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -172,7 +183,7 @@ class Publisher:
         if self.ready or self.problem is None or self._failures % 50 == 49:
             log.warning("%s: %s", self.target.grpc if self.target else "no server", ended.reason)
         was_ready = self.ready
-        self.close()
+        self._hang_up()
         self.problem = ended.reason
         self.attempts += 1
         self._failures = 1 if was_ready else self._failures + 1
@@ -247,10 +258,13 @@ class Publisher:
     def forget(self, tail: WriterTail) -> None:
         """The writer is drained, or no longer served."""
         self.tails.remove(tail)
+        self._uploader.forget(tail.uploads)
 
     def adopt(self, tail: WriterTail) -> None:
         """Deliver a writer."""
         self.tails.append(tail)
+        tail.uploads.submit = self._uploader.submit
+        tail.uploads.look()
         if self.ready:
             tail.serves(self.server_id)
         self.lease_soon()

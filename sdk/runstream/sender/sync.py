@@ -176,7 +176,8 @@ class _Sync:
             while turn and publisher.room > 0:
                 turn = [tail for tail in turn if (records := tail.request(now)) and publisher.send(records)]
         for tail in list(self._active):
-            if tail.drained or (not tail.dead and tail.read_up and tail.delivered(tail.reader.seen)):
+            living = not tail.dead and tail.read_up and tail.delivered(tail.reader.seen)
+            if tail.drained or (living and not tail.uploads.look()):
                 self._finish(tail)
                 moved = True
         return moved

@@ -17,6 +17,8 @@ from runstream.sender.progress import Piece, Progress
 from runstream.sender.refusals import Reason
 from runstream.sender.state import WriterState
 from runstream.sender.tally import NOTHING, Tallies
+from runstream.sender.uploader import Outcome
+from runstream.sender.uploads import Uploads
 from runstream.spool import layout
 from runstream.spool.reader import SpoolReader
 from runstream.v1 import run_pb2
@@ -74,6 +76,7 @@ class WriterTail:
         self._copy = copy  # read by `sync`, perhaps away from its machine: nothing is written to the folder
         self.state = state.load(folder) or WriterState()
         self.definitions = Definitions(header.writer, header.rank, folder / layout.NAMES)
+        self.uploads = Uploads(folder, header.writer, copy=copy)
         self.generation = 0
         self.dead = False
         self.read_to_end = False
@@ -175,6 +178,7 @@ class WriterTail:
 
     def look(self, thoroughly: bool) -> None:
         """What needs no look at every poll: whether the writer lives; also new segments and runs."""
+        self.uploads.look()
         if thoroughly:
             self.reader.look_for_segments()
             self._read_definitions()
@@ -347,12 +351,13 @@ class WriterTail:
             and not self._outbox
             and not self._again
             and self.lifecycle.settled
+            and not self.uploads.look()
         )
 
     @property
     def undelivered(self) -> int:
-        """How many calls are not acknowledged, as far as they were seen."""
-        return max(self.reader.seen - self.state.acked_seq, 0)
+        """How many calls and files are not acknowledged, as far as they were seen."""
+        return max(self.reader.seen - self.state.acked_seq, 0) + self.uploads.pending
 
     def delivered(self, below: int) -> bool:
         """Whether every call below that has returned is acknowledged, and what it means for its runs."""
@@ -364,6 +369,15 @@ class WriterTail:
             and not self._outbox
             and (self.state.exit is None or self.lifecycle.settled)
         )
+
+    def uploaded(self, outcome: Outcome) -> None:
+        """A file is in the log, or refused for good."""
+        for p in outcome.positions:
+            self.state.acknowledge(p.topic, p.partition, p.offset, p.epoch)
+        if outcome.refused and outcome.refused not in self.state.refused and len(self.state.refused) < 20:
+            self.state.refused.append(outcome.refused)
+        self.uploads.finished(outcome.upload)
+        self._dirty = True
 
     def save(self) -> None:
         """Write the state."""

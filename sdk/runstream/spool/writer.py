@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from runstream.home import user_key
 from runstream.spool import folder as places
 from runstream.spool import layout
+from runstream.spool.files import FileFolder
 from runstream.spool.folder import WriterFolder
 from runstream.spool.layout import Bytes
 from runstream.spool.segments import (
@@ -76,6 +77,7 @@ class Writer:
                 raise
             self.engine = layout.APPEND  # no hard links, no preallocation or no mapping there
             self.segment = open_segment(folder, self.engine, 0)
+        self.files = FileFolder(folder, target.cap_bytes)
         self._names = RecordFile(folder, layout.NAMES)
         self._run_indexes = iter(range(layout.MAX_RUNS))
         self._series_indexes = iter(range(layout.MAX_SERIES))
