@@ -20,6 +20,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from runstream.artifacts import Artifacts
 from runstream.changes import Changes
 from runstream.connections import Connections
 from runstream.errors import (
@@ -111,7 +112,7 @@ class Selection:
     max_time_ns: int | None = None
 
 
-class Client(Changes):
+class Client(Changes, Artifacts):
     """Asks a server. Keeps connections open; `close` or a `with` block ends them."""
 
     def __init__(
@@ -209,7 +210,7 @@ class Client(Changes):
         from runstream.v1 import query_service_pb2 as messages
 
         request = messages.GetRunRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
-        _bar(request.barrier, positions, timeout_s, allow_settling=True)
+        bar(request.barrier, positions, timeout_s, allow_settling=True)
         answer: messages.GetRunResponse = self._call(
             _SERVICE + "GetRun", request, messages.GetRunResponse, timeout_s
         )
@@ -257,7 +258,7 @@ class Client(Changes):
         from runstream.v1 import query_service_pb2 as messages
 
         request = messages.ListSeriesRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
-        _bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
+        bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
         return list(
             self._call(_SERVICE + "ListSeries", request, messages.ListSeriesResponse, timeout_s).series
         )
@@ -311,7 +312,7 @@ class Client(Changes):
             request.family.children_of = children_of
         if descendants_of is not None:
             request.family.descendants_of = descendants_of
-        _bar(request.barrier, positions, timeout_s, allow_settling=True)
+        bar(request.barrier, positions, timeout_s, allow_settling=True)
         left = limit
         while left is None or left > 0:
             if left is not None:
@@ -338,7 +339,7 @@ class Client(Changes):
         from runstream.v1 import query_service_pb2 as messages
 
         request = messages.ListExperimentsRequest(workspace=workspace, archive=_archive_view(archive))
-        _bar(request.barrier, positions, timeout_s, allow_settling=True)
+        bar(request.barrier, positions, timeout_s, allow_settling=True)
         while True:
             page = self._call(
                 _SERVICE + "ListExperiments", request, messages.ListExperimentsResponse, timeout_s
@@ -388,7 +389,7 @@ class Client(Changes):
         for name in "min_step", "max_step", "min_time_ns", "max_time_ns":
             if (value := getattr(selected, name)) is not None:
                 setattr(request.selection, name, value)
-        _bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
+        bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
         return request
 
     def _call(self, path: str, request: Message, response: type[Any], wait_s: float = 0.0) -> Any:
@@ -423,9 +424,16 @@ class Client(Changes):
     @contextmanager
     def _answer(self, path: str, body: bytes, kind: str, wait_s: float) -> Iterator[HTTPResponse]:
         """Sends a request. What goes wrong on the way becomes one of our errors."""
-        headers = {**self._headers, "content-type": kind, "connect-protocol-version": "1"}
+        headers = {"content-type": kind, "connect-protocol-version": "1"}
+        with self._exchange(path, body, headers, wait_s) as answer:
+            yield answer
+
+    @contextmanager
+    def _exchange(
+        self, path: str, body: bytes | None, headers: Mapping[str, str], wait_s: float = 0.0
+    ) -> Iterator[HTTPResponse]:
         try:
-            with self._connections.send(path, body, headers, wait_s) as answer:
+            with self._connections.send(path, body, {**self._headers, **headers}, wait_s) as answer:
                 yield answer
         except TimeoutError as error:
             raise DeadlineError(f"the server at {self.url} did not answer in time") from error
@@ -434,7 +442,7 @@ class Client(Changes):
             raise ServiceUnavailableError(f"the server at {self.url} can't be reached: {reason}") from error
 
 
-def _bar(
+def bar(
     barrier: query_service_pb2.ReadBarrier, positions: Positions, timeout_s: float, *, allow_settling: bool
 ) -> None:
     """Fills in what a read waits for."""

@@ -27,9 +27,10 @@ class Connections:
 
     @contextmanager
     def send(
-        self, path: str, body: bytes, headers: Mapping[str, str], wait_s: float
+        self, path: str, body: bytes | None, headers: Mapping[str, str], wait_s: float
     ) -> Iterator[HTTPResponse]:
-        """Sends a POST and gives the response; the connection is kept when it was read to its end."""
+        """Sends a POST, or without a body a GET, and gives the response; the connection is kept when it was
+        read to its end."""
         address = self._address
         path = address.path.rstrip("/") + path
         if self._proxy is not None and address.scheme == "http":  # such a proxy is told the whole address
@@ -56,12 +57,17 @@ class Connections:
                 connection.close()
 
     def _exchange(
-        self, connection: HTTPConnection, path: str, body: bytes, headers: Mapping[str, str], wait_s: float
+        self,
+        connection: HTTPConnection,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        wait_s: float,
     ) -> HTTPResponse:
         if connection.sock is None:
             connection.connect()
         connection.sock.settimeout(self._timeout_s + wait_s)
-        connection.request("POST", path, body, dict(headers))
+        connection.request("GET" if body is None else "POST", path, body, dict(headers))
         return connection.getresponse()
 
     def _open(self) -> HTTPConnection:

@@ -26,6 +26,8 @@ _MAX_MESSAGE: Final = 30_000
 
 _Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
+_before: Final[list[Callable[[], None]]] = []
+
 _installed = False
 _hook: _Hook | None = None  # as it was set here
 _outcome: dict[str, object] | None = None  # the last that was noticed
@@ -81,6 +83,12 @@ def _watch_system_exit() -> None:
                 works = False
             if not works:
                 content["code"] = _code
+
+
+def before_exit(action: Callable[[], None]) -> None:
+    """Have something done before this process says how it ended."""
+    if action not in _before:
+        _before.append(action)
 
 
 def _exit(status: Any = None, /) -> NoReturn:
@@ -159,6 +167,11 @@ def _note_unseen_exception() -> None:
 
 def _at_exit() -> None:
     _note_unseen_exception()
+    for action in _before:
+        try:
+            action()
+        except Exception as error:
+            say(f"at the end of the process: {error!r}")
     outcome = _outcome or {"outcome": "clean", "exit_code": 0, "error_message": ""}
     writers = process.writers()
     for writer in writers:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from runstream.core import display, values
+from runstream.core import outputs as outputs_of_run
 from runstream.core.workspace import Workspace
 from runstream.errors import NotFoundError, UserError
 from runstream.spool import process
@@ -97,7 +98,8 @@ class Experiment:
         In a launch of several ranks each of them calls this, and all get the same run. With the `run_id` of
         an earlier run this is a new attempt of it: what the earlier ones logged is kept.
 
-        `outputs`: folders to make, None or True for `./outputs`, False for none. `name` is the display name.
+        `outputs`: folders to make, None or True for `./outputs`, False for none. What the script writes there
+        while the run goes on becomes part of its record when it ends. `name` is the display name.
         """
         return self._begin(
             run_id=run_id,
@@ -130,7 +132,8 @@ class Experiment:
             raise UserError(f"{run_id!r:.300} is no run id: 1 to 256 letters, digits, and _ - . :")
         if tags is not None and not isinstance(tags, Mapping):
             raise UserError(f"tags are a dictionary, not {tags!r:.100}")
-        _make_folders(outputs)
+        folders = outputs_of_run.folders(outputs)
+        _make_folders(folders)
         run = (kind or Run)._start(
             self,
             run_id,
@@ -141,6 +144,8 @@ class Experiment:
             run_type=run_type,
             whole=whole,
         )
+        if not launch.ranks.local_rank:  # ranks on one machine share the folder
+            outputs_of_run.watch(run._state, folders, run._state.facts.started_ns)
         for key, value in (tags or {}).items():
             run.tag(key, value)
         if description:
@@ -366,12 +371,9 @@ def _forked() -> None:
     _starts.clear()
 
 
-def _make_folders(outputs: bool | str | list[str] | None) -> None:
+def _make_folders(names: list[str]) -> None:
     """Make the folders that a script may expect to write to."""
-    if outputs is False:
-        return
-    names = ["outputs"] if outputs in (None, True) else outputs
-    for name in [names] if isinstance(names, str) else names or ():  # type: ignore[union-attr]
+    for name in names:
         try:
             os.makedirs(name, exist_ok=True)
         except OSError:

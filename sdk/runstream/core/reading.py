@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from runstream.core import reads, values
+from runstream.core.artifact import populated
 from runstream.core.handle import RunHandle
 from runstream.core.record import FINAL, RunRecord, iso_time
 from runstream.errors import RunstreamError, UserError
@@ -115,7 +116,8 @@ class RunReading(RunHandle):
         order of step if all have one, else of time. `rank` selects what one rank logged.
 
         With `recursive` the result is by run id, of the run and all below it, and runs without metrics are
-        left out; `run_type` takes only runs of that type.
+        left out; `run_type` takes only runs of that type. Of images and the like the value is the file's
+        address; with `populate` it is an `Artifact` with the file's bytes.
 
         Raises UserError for arguments of wrong types, NotFoundError for a run that the server doesn't know,
         ServiceError when the server can't be asked.
@@ -129,7 +131,8 @@ class RunReading(RunHandle):
         ranks = () if rank is None else (rank,)
         workspace, state = self._experiment.workspace, self._state
         if not recursive:
-            return reads.get_metrics(workspace, state, name, ranks)
+            found = reads.get_metrics(workspace, state, name, ranks)
+            return populated(workspace, found) if populate else found
         if state.silent:
             return {}
         from runstream.core.search import Family, Query, records_of
@@ -137,7 +140,8 @@ class RunReading(RunHandle):
         ids = [] if run_type is not None and self.type != run_type else [self.id]
         below = Query(run_type=run_type, family=Family(self.id, True))
         ids += [found.id for found in records_of(workspace, below)]
-        return reads.get_metrics_of(workspace, state, ids, name, ranks)
+        metrics = reads.get_metrics_of(workspace, state, ids, name, ranks)
+        return populated(workspace, metrics) if populate else metrics
 
     def verify(self, timeout_seconds: float = 30) -> "Verification":
         """Find out what became of all that was logged to the run, by every process: compares what is stored

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from runstream.core import delivery, display, exit, reads, values, waiting
+from runstream.core import delivery, display, exit, outputs, reads, values, waiting
 from runstream.core.attributes import RunAttributes
 from runstream.core.experiment import Experiment
+from runstream.core.figures import RunFigures
+from runstream.core.files import RunFiles
 from runstream.core.hierarchy import RunHierarchy
 from runstream.core.lifecycle import RunLifecycle
 from runstream.core.logging import RunLogging
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 _classes: "dict[str, type[Run]]" = {}
 
 
-class Run(RunLogging, RunAttributes, RunHierarchy, RunLifecycle, RunReading, RunStorage):
+class Run(
+    RunFigures, RunLogging, RunFiles, RunAttributes, RunHierarchy, RunLifecycle, RunReading, RunStorage
+):
     """A run.
 
     Logging to it costs about half a microsecond, never waits for a server and never fails because of one.
@@ -57,6 +61,7 @@ class Run(RunLogging, RunAttributes, RunHierarchy, RunLifecycle, RunReading, Run
     ) -> "Run":
         """Begin a run, or this rank's part of it, in this process. `whole`: its id was made just now."""
         exit.install()
+        exit.before_exit(outputs.capture_all)
         run = cls.__new__(cls)
         run._experiment = experiment
         target = experiment.workspace.target
