@@ -15,6 +15,9 @@ from runstream.errors import UserError
 from runstream.spool.channel import Channel
 from runstream.spool.files import SourceError, SpoolFullError
 
+# Without O_NONBLOCK a pipe that nobody writes to would be waited for.
+_OPEN: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NONBLOCK"))
+
 Stamp = tuple[int, int, int, int]
 """Of a file on this machine: equal ones have equal content."""
 
@@ -51,7 +54,7 @@ def keep_path(state: RunState, name: str, path: str | os.PathLike[str]) -> bool:
     Raises UserError when there is no such file, or it changed while it was read.
     """
     try:
-        source = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        source = os.open(path, _OPEN)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{os.fspath(path)!r:.500} can't be read: {getattr(error, 'strerror', None) or error}"

@@ -72,7 +72,7 @@ def _array(picture: Any) -> Any:
 def _png(array: Any) -> bytes:
     import numpy as np
 
-    if array.ndim == 3 and array.shape[2] not in _COLORS and array.shape[0] in _COLORS:
+    if array.ndim == 3 and array.shape[2] not in _COLORS and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, 2)  # channels first, as in torch
     if array.ndim == 2:
         array = array[:, :, None]
