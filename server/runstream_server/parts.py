@@ -16,6 +16,8 @@ from runstream_query.artifacts import ArtifactReader
 from runstream_query.files import Downloads
 from runstream_query.log_service import LogServicer, log_service
 from runstream_query.logs import LogReader
+from runstream_query.model_service import ModelServicer, model_service
+from runstream_query.models import ModelReader
 from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
@@ -46,10 +48,13 @@ def queries(engines: Engines, settings: QuerySettings) -> QueryServicer:
 
 def services(engines: Engines, queries: QueryServicer) -> tuple[Service, ...]:
     """What a query process answers on both ports."""
+    artifacts = artifact_reader(engines, queries)
+    models = ModelReader(engines.tables, queries.settings.query_timeout_s)
     return (
         query_service(queries),
-        artifact_service(ArtifactServicer(artifact_reader(engines, queries), queries.barrier)),
         log_service(LogServicer(log_reader(engines, queries), queries.barrier, queries.over)),
+        artifact_service(ArtifactServicer(artifacts, queries.barrier)),
+        model_service(ModelServicer(models, artifacts, queries.barrier)),
     )
 
 

@@ -86,6 +86,14 @@ def stamp(found: os.stat_result) -> Stamp:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def stamp_of(path: str) -> Stamp | None:
+    """The stamp of a file here; None when it is gone."""
+    try:
+        return stamp(os.stat(path))
+    except OSError:
+        return None
+
+
 def _keep(
     state: RunState, name: str, source: int | BinaryIO, kind: str, shown: str, progress: Progress
 ) -> bool:

@@ -54,8 +54,8 @@ def capture_all() -> None:
 def find(state: RunState, name: str) -> list[tuple[str, str]]:
     """Files in the run's folders that are, or lie under, a name in its tree: paths here, and names there."""
     _, places = _watched.get(state, (0, []))
-    files = [(path, f"{top}/{inner}") for folder, top in places for path, inner in files(folder)]
-    return [(path, full) for path, full in files if full == name or full.startswith(name.rstrip("/") + "/")]
+    there = [(path, f"{top}/{inner}") for folder, top in places for path, inner in files(folder)]
+    return [(path, full) for path, full in there if full == name or full.startswith(name.rstrip("/") + "/")]
 
 
 def _tree_name(name: str) -> str:

@@ -8,12 +8,12 @@ from runstream.core import delivery, display, exit, outputs, reads, values, wait
 from runstream.core.attributes import RunAttributes
 from runstream.core.experiment import Experiment
 from runstream.core.figures import RunFigures
-from runstream.core.files import RunFiles
 from runstream.core.hierarchy import RunHierarchy
 from runstream.core.lifecycle import RunLifecycle
 from runstream.core.logging import RunLogging
 from runstream.core.reading import RunReading
 from runstream.core.record import RunRecord
+from runstream.core.registration import RunModels
 from runstream.core.state import ATTACHED, MAIN, WORKER, RunState, attach, known
 from runstream.core.storage import RunStorage
 from runstream.core.workspace import Workspace
@@ -27,7 +27,7 @@ _classes: "dict[str, type[Run]]" = {}
 
 
 class Run(
-    RunFigures, RunLogging, RunFiles, RunAttributes, RunHierarchy, RunLifecycle, RunReading, RunStorage
+    RunFigures, RunLogging, RunModels, RunAttributes, RunHierarchy, RunLifecycle, RunReading, RunStorage
 ):
     """A run.
 

@@ -10,7 +10,7 @@ from runstream.sender.header import Header
 from runstream.sender.state import RunState, WriterState
 from runstream.sender.tally import Tally
 from runstream.spool import layout
-from runstream.v1 import point_pb2, run_pb2
+from runstream.v1 import model_pb2, point_pb2, run_pb2
 
 _MOST_MESSAGE = 100_000  # characters of an error message
 
@@ -93,9 +93,25 @@ def of_record(
                 removed=removed,
             )
         )
+    elif kind == layout.MODEL_REGISTERED:
+        event.model_registered.CopyFrom(
+            model_pb2.ModelRegistered(
+                name=str(content["name"]),
+                path=str(content["path"]),
+                description=str(content.get("description") or ""),
+                tags=_labels(content.get("tags")),
+                properties=_labels(content.get("properties")),
+                framework=str(content.get("framework") or ""),
+                framework_version=str(content.get("framework_version") or ""),
+            )
+        )
     else:
         return None
     return event
+
+
+def _labels(content: object) -> dict[str, str]:
+    return {str(key): str(value) for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def writer_started(run: RunDefinition, header: Header) -> run_pb2.RunEvent:
