@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from runstream.cli_read import NOT_FOUND, CommandError, chosen_workspace, connected, print_table, wait_for_local
+from runstream.cli_read import (
+    NOT_FOUND,
+    CommandError,
+    chosen_workspace,
+    connected,
+    print_table,
+    wait_for_local,
+)
 
 if TYPE_CHECKING:
     from runstream.cli_read import Commands

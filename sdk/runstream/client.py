@@ -238,7 +238,7 @@ class Client(Changes, Artifacts):
         request = messages.GetLedgerRequest(
             run=point_pb2.RunRef(workspace=workspace, run=run), compare=compare, claims=claims
         )
-        _bar(request.barrier, positions, timeout_s, allow_settling=True)
+        bar(request.barrier, positions, timeout_s, allow_settling=True)
         answer: messages.GetLedgerResponse = self._call(
             _SERVICE + "GetLedger", request, messages.GetLedgerResponse, timeout_s
         )
