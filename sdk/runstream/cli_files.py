@@ -13,9 +13,9 @@ from runstream.cli_read import (
     CommandError,
     chosen_workspace,
     connected,
-    print_table,
     wait_for_local,
 )
+from runstream.cli_table import print_table
 
 if TYPE_CHECKING:
     from runstream.cli_read import Commands
