@@ -1,6 +1,6 @@
 """How soon a logged point can be read: alone, under load, beside a long read, and by the script itself.
 
-    python -m benchmarks.latency [--seconds 15] [case …]
+    python -m benchmarks.latency [--seconds 15] [--points 15000000] [case …]
 
 The reader is another process, which asks through the public API again and again; a point's latency ends when
 the answer with it is there. Beside each stands what the read alone takes, which is the limit: a point is seen
@@ -202,7 +202,7 @@ def beside_reads(running: System, probe: Probe, seconds: float, points: int) -> 
         reader.end()
 
 
-def measure(seconds: float, wanted: list[str]) -> None:
+def measure(seconds: float, points: int, wanted: list[str]) -> None:
     with system() as running:
         probe = Probe(running)
         probe.begin(1, 0.1)
@@ -214,7 +214,7 @@ def measure(seconds: float, wanted: list[str]) -> None:
         if not wanted or "load" in wanted:
             under_load(running, probe, seconds, 200_000)
         if not wanted or "reads" in wanted:
-            beside_reads(running, probe, seconds, 5_000_000)
+            beside_reads(running, probe, seconds, points)
         probe.script.end()
         probe.reader.end()
 
@@ -224,10 +224,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=15.0, help="of each case")
+    parser.add_argument(
+        "--points", type=int, default=15_000_000, help="of the long read, which is to take 10 s"
+    )
     parser.add_argument("case", nargs="*", help="idle, own, load, reads; all by default")
     options = parser.parse_args()
     print(describe())
-    measure(options.seconds, options.case)
+    measure(options.seconds, options.points, options.case)
 
 
 if __name__ == "__main__":
