@@ -177,6 +177,13 @@ def model_event_batch() -> run_pb2.RunEventBatch:
     return run_pb2.RunEventBatch(writer=WRITER, events=[event])
 
 
+def cancel_event_batch() -> run_pb2.RunEventBatch:
+    """Somebody asks for a run's end."""
+    asked = run_pb2.CancelRequested(reason="größe")
+    event = run_pb2.RunEvent(run=RUN, seq=2**41, time_ns=TIME, cancel_requested=asked)
+    return run_pb2.RunEventBatch(writer=WRITER, events=[event])
+
+
 def artifact_record() -> event_pb2.LogRecord:
     """A file's manifest as the log keeps it."""
     chunks = [
@@ -227,6 +234,7 @@ MESSAGES: dict[str, Message] = {
     "log_record": log_record(),
     "dead_letter_record": dead_letter_record(),
     "model_event_batch": model_event_batch(),
+    "cancel_event_batch": cancel_event_batch(),
     "artifact_record": artifact_record(),
     "piece_record": piece_record(),
 }

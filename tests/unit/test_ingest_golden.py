@@ -18,6 +18,7 @@ from tests.golden.messages_v1 import (
     FOLDER,
     MESSAGES,
     artifact_record,
+    cancel_event_batch,
     log_record,
     model_event_batch,
     piece_record,
@@ -53,7 +54,11 @@ def test_golden_points_become_the_same_rows() -> None:
 
 def test_golden_events_are_taken() -> None:
     kinds = set()
-    for name, expected in ("run_event_batch", run_event_batch()), ("model_event_batch", model_event_batch()):
+    for name, expected in (
+        ("run_event_batch", run_event_batch()),
+        ("model_event_batch", model_event_batch()),
+        ("cancel_event_batch", cancel_event_batch()),
+    ):
         batch = decode_events(GOLDEN[name])
         assert batch == expected
         for event in batch.events:
