@@ -20,6 +20,7 @@ from runstream_query.access import Access
 from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
+from runstream_query.summaries import Summaries
 from runstream_store.credentials import Authenticator
 from runstream_store.hot import HotState, open_hot
 from runstream_store.tables import Tables, open_tables
@@ -169,6 +170,7 @@ class Reads:
     servicer: QueryServicer
     epochs: dict[str, bytes] = field(default_factory=dict)
     made: int = 0
+    touched: set[tuple[str, str]] = field(default_factory=set)
     access: Access = field(default_factory=lambda: Access(Authenticator(TOKEN)))
 
     @property
@@ -186,6 +188,7 @@ class Reads:
         block = points(rows)
         for _ in range(1 + again):
             await self.tables.insert_points(block)
+        self.touched |= set(zip(block["workspace"].to_pylist(), block["run"].to_pylist(), strict=True))
 
     async def events(
         self, run: str, writer: bytes, *events: tuple[str, dict[str, Any]], workspace: str = "ws", t: int = T0
@@ -207,6 +210,16 @@ class Reads:
                     setattr(getattr(event, kind), name, value)
         for table, block in RunsSink().build([Events(t, batch)]):
             await self.tables.insert(table, block)
+        self.touched.add((workspace, run))
+
+    async def summarise(self) -> None:
+        """Does what the summariser does beside the writers."""
+        touched, self.touched = self.touched, set()
+        await Summaries(self.tables).refresh(touched)
+
+    async def search(self, **more: Any) -> query_service_pb2.SearchRunsResponse:
+        """A search."""
+        return await self.servicer.search_runs(query_service_pb2.SearchRunsRequest(**more))
 
     def request(self, runs: Sequence[str] | str, **more: Any) -> query_service_pb2.GetMetricsRequest:
         """A request for all points of runs."""
@@ -245,6 +258,24 @@ class Reads:
 _SELECTION = {"metrics", "ranks", "min_step", "max_step", "min_time_ns", "max_time_ns"}
 
 
+class _Summarised(QueryServicer):
+    """Runs are summarised before they are searched, as the summariser beside the writers does."""
+
+    reads: Reads
+
+    async def search_runs(
+        self, request: query_service_pb2.SearchRunsRequest
+    ) -> query_service_pb2.SearchRunsResponse:
+        await self.reads.summarise()
+        return await super().search_runs(request)
+
+    async def list_experiments(
+        self, request: query_service_pb2.ListExperimentsRequest
+    ) -> query_service_pb2.ListExperimentsResponse:
+        await self.reads.summarise()
+        return await super().list_experiments(request)
+
+
 @asynccontextmanager
 async def opened(folder: Path, settings: QuerySettings | None = None) -> AsyncIterator[Reads]:
     """A query service over new tables in a folder."""
@@ -257,8 +288,9 @@ async def opened(folder: Path, settings: QuerySettings | None = None) -> AsyncIt
         async def epoch(topic: str) -> bytes:
             return epochs.get(topic, bytes(16))
 
-        servicer = QueryServicer(tables, hot, settings, epochs=epoch)
-        yield Reads(tables, hot, servicer, epochs)
+        servicer = _Summarised(tables, hot, settings, epochs=epoch)
+        reads = servicer.reads = Reads(tables, hot, servicer, epochs)
+        yield reads
     finally:
         await hot.close()
         await tables.close()

@@ -56,7 +56,7 @@ def check_event(event: run_pb2.RunEvent) -> None:
             raise invalid(f"a run can't end with status {event.run_ended.status}")
         _check_error(event.run_ended.error_message)
     elif kind == "attribute_set":
-        _check_attribute(event.attribute_set)
+        check_attribute(event.attribute_set)
     elif kind == "model_registered":
         _check_model(event.model_registered)
     elif kind == "writer_started":
@@ -91,7 +91,11 @@ def describe(data: bytes) -> Description:
     )
 
 
-def _check_attribute(attribute: run_pb2.AttributeSet) -> None:
+def check_attribute(attribute: run_pb2.AttributeSet) -> None:
+    """Checks what is set.
+
+    :raises RecordRefused: a field is out of its range.
+    """
     if attribute.kind not in run_pb2.AttributeKind.values() or not attribute.kind:
         raise invalid(f"attribute kind {attribute.kind} is unknown")
     check_name("an attribute's key", attribute.key, limits.KEY_CHARACTERS)

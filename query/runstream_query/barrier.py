@@ -37,6 +37,9 @@ Epochs = Callable[[str], Awaitable[bytes]]
 Ends = Callable[[str], Awaitable[list[Position]]]
 """Gives the last position that a topic of the log has now, one for each partition that has any."""
 
+SUMMARIES: Final = "summaries"
+"""Consumer of the positions up to which runs are summarised, and channel on which somebody asks for it."""
+
 _CATCH_UP_S: Final = 2.0
 _BUSY_S: Final = 0.02
 _PATIENT_S: Final = 0.25
@@ -285,6 +288,30 @@ class Barrier:
         """Up to where there are points in the log. Those of a direct writer that is known to have ended are
         below."""
         return [] if self._ends is None else await self._ends("points")
+
+    async def reach_summaries(self, message: Any, deadline: float) -> None:
+        """Waits until the summaries of runs hold what a barrier names; without a position for what the log
+        holds of the runs' events, but not for long.
+
+        :raises DeadlineExceeded: it did not come in time.
+        """
+        positions = [
+            Position(p.topic, p.partition, p.offset, p.epoch)
+            for p in message.positions
+            if p.topic in ("points", "runs")
+        ]
+        if positions:
+            if not await self._hot.wait_applied(SUMMARIES, positions, 0.0):
+                await self._hot.publish(SUMMARIES, b"wanted")
+                left = max(0.0, deadline - time.monotonic())
+                if not await self._hot.wait_applied(SUMMARIES, positions, left):
+                    raise DeadlineExceeded(
+                        "the summaries of runs do not hold what was just logged yet; try again, or with a"
+                        " longer timeout"
+                    )
+        elif self._ends is not None:
+            left = max(0.0, min(deadline - time.monotonic(), _CATCH_UP_S))
+            await self._hot.wait_applied(SUMMARIES, await self._ends("runs"), left)
 
     async def unsettled(self, ends: RunEnds) -> list[str]:
         """The runs with a writer that has ended, and whose last points are not in the tables."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from runstream.v1 import point_pb2, query_service_pb2, run_pb2
-from runstream_query import tokens
 from runstream_query.barrier import Barrier, event_of, run_ends
-from runstream_query.errors import InvalidArgument, NotFound
+from runstream_query.columns import KINDS, WantedColumns
+from runstream_query.errors import NotFound
 from runstream_query.names import display_name
 from runstream_query.settings import QuerySettings
 from runstream_query.sql import Clause, ask_rows
@@ -24,16 +24,12 @@ from runstream_query.status import (
     WRITER_ENDED,
     WRITER_STARTED,
     runs_sql,
-    starts_sql,
 )
 from runstream_store.hot import HotState
 from runstream_store.tables import Tables
 
 DISPLAY_NAME: Final = "display_name"
 """Key of the system attribute that names a run."""
-
-_LISTED: Final = (run_pb2.ATTRIBUTE_KIND_TAG, run_pb2.ATTRIBUTE_KIND_SYSTEM)
-_MAX_PAGE: Final = 10_000
 
 # The whole tuple, because argMax alone passes over values that are NULL.
 _ATTRIBUTES: Final = """
@@ -83,6 +79,24 @@ SELECT why.1 AS code, why.2 AS reason, sum(elements) AS elements, count() AS rec
 GROUP BY code, reason
 """
 
+_SUMMARIES: Final = """
+SELECT toString(r.workspace) AS workspace, r.run AS run, toString(r.experiment) AS experiment, r.name AS name,
+    r.parent AS parent, toString(r.run_type) AS run_type, r.first_started AS first_started,
+    r.started AS started, r.ended AS ended, r.status AS status, r.attempts AS attempts, r.said AS said,
+    r.decider AS decider, r.decider_seq AS decider_seq, r.archived AS archived, r.cut AS cut,
+    r.system['description'] AS description{maps}
+FROM run_summaries AS r FINAL WHERE {scope}
+"""
+
+_NUMBERS: Final = """
+SELECT workspace, run, number FROM (
+    SELECT toString(workspace) AS workspace, run,
+        row_number() OVER (PARTITION BY workspace, experiment ORDER BY first_started, run) AS number
+    FROM run_summaries FINAL
+    WHERE workspace IN {workspaces:Array(String)} AND experiment IN {experiments:Array(String)}
+) WHERE (workspace, run) IN {these:Array(Tuple(String, String))}
+"""
+
 _WORKSPACES: Final = """
 SELECT DISTINCT toString(workspace) AS workspace FROM run_events WHERE run = {run:String} ORDER BY workspace
 """
@@ -114,10 +128,14 @@ class RunReader:
         lives = await self.hot.lease_alive(writers, time.time_ns())
         return [writer.hex().upper() for writer, lease in zip(writers, lives, strict=True) if lease]
 
-    async def states(self, scope: Clause) -> list[dict[str, Any]]:
-        """Rows of `runs_sql` for all runs within a scope."""
+    async def states(self, scope: Clause, alive: Iterable[bytes] | None = None) -> list[dict[str, Any]]:
+        """Rows of `runs_sql` for all runs within a scope.
+
+        :param alive: writers whose lease is renewed; None when that is not known yet.
+        """
         clause = runs_sql(scope)
-        return await self.query(clause.sql, {**clause.params, "alive": await self.alive(scope)})
+        names = await self.alive(scope) if alive is None else [writer.hex().upper() for writer in alive]
+        return await self.query(clause.sql, {**clause.params, "alive": names})
 
     async def ended(self, workspace: str, runs: Sequence[str]) -> list[str]:
         """Those of the runs whose status is final."""
@@ -229,55 +247,71 @@ class RunReader:
             info.responding = lease and not (info.HasField("ended") and info.ended.observed)
         return infos
 
-    async def search(
-        self, request: query_service_pb2.SearchRunsRequest, bound_to: str
-    ) -> query_service_pb2.SearchRunsResponse:
-        """A page of runs, newest start first."""
-        size = request.page_size or 100
-        if size > _MAX_PAGE:
-            raise InvalidArgument(f"page_size is {size}; at most {_MAX_PAGE:,}")
-        scope, where = _filters(request)
-        after = Clause()
-        if request.page_token:
-            started, workspace, run = tokens.decode(bound_to, request.page_token, int, str, str)
-            after = Clause(
-                "WHERE (-started, workspace, run)"
-                " > (-{started:Int64}, {last_workspace:String}, {last_run:String})",
-                {"started": started, "last_workspace": workspace, "last_run": run},
-            )
-        # The status of all is only needed when it decides which are wanted.
-        whole = runs_sql(scope) if request.statuses else starts_sql(scope)
-        sql = f"""
-            SELECT workspace, run, number, total, started FROM (
-                SELECT *, count() OVER () AS total FROM (
-                    SELECT *, if(experiment = '', 0, row_number() OVER (
-                        PARTITION BY workspace, experiment ORDER BY first_started, run)) AS number
-                    FROM ({whole.sql})
-                ) WHERE {where.sql or "1"}
-            ) {after.sql} ORDER BY started DESC, workspace, run LIMIT {size + 1}
-        """
-        params = {**whole.params, **where.params, **after.params}
-        rows = await self.query(sql, {**params, "alive": await self.alive(scope) if request.statuses else []})
-        response = query_service_pb2.SearchRunsResponse(total=rows[0]["total"] if rows else 0)
-        response.runs.extend(await self._listed(rows[:size]))
-        if len(rows) > size:
-            last = rows[size - 1]
-            response.next_page_token = tokens.encode(
-                bound_to, [last["started"], last["workspace"], last["run"]]
-            )
-        return response
+    async def listed(
+        self, keys: Sequence[tuple[str, str]], columns: WantedColumns, live: Mapping[tuple[str, str], Any]
+    ) -> list[query_service_pb2.Run]:
+        """Runs of which there is a summary, in the order given.
 
-    async def _listed(self, rows: Sequence[dict[str, Any]]) -> list[query_service_pb2.Run]:
-        """The runs that some rows name, in their order."""
-        if not rows:
+        :param live: rows of `runs_sql` of those that are going on.
+        """
+        if not keys:
             return []
-        keys = [(row["workspace"], row["run"]) for row in rows]
-        states = {
-            (state["workspace"], state["run"]): state for state in await self.states(_these(keys, "e."))
+        maps = [name for name in KINDS if columns.wants(name)]
+        if columns.wants("metrics"):
+            maps += [f"metrics_{figure}" for figure in ("last", "min", "max", "first", "count")]
+        scope = these(keys, "r.")
+        sql = _SUMMARIES.format(maps="".join(f", r.{name} AS {name}" for name in maps), scope=scope.sql)
+        rows = {(row["workspace"], row["run"]): row for row in await self.query(sql, scope.params)}
+        numbers = await self._numbers(rows.values())
+        runs: dict[tuple[str, str], query_service_pb2.Run] = {}
+        for key in keys:
+            if key not in rows:
+                continue  # deleted this moment
+            row = rows[key]
+            row |= live.get(key, {})
+            runs[key] = run = query_service_pb2.Run(
+                ref=point_pb2.RunRef(workspace=key[0], run=key[1]),
+                experiment=row["experiment"],
+                number=numbers.get(key, 0),
+                display_name=row["name"],
+                status=row["status"],
+                attempts=row["attempts"],
+                started_time_ns=row["started"],
+                ended_time_ns=row["ended"],
+                first_started_ns=row["first_started"],
+                parent=row["parent"],
+                run_type=row["run_type"],
+                archived=bool(row["archived"]),
+                description=row["description"] or "",
+            )
+            for name, kind in KINDS.items():
+                if columns.wants(name) and not row["cut"]:
+                    for attribute, value in columns.chosen(name, row[name]):
+                        run.attributes.add(kind=kind, key=attribute, value=value)
+            if columns.wants("metrics"):
+                run.metrics.extend(columns.metrics(row))
+        await self._add_errors(runs, [rows[key] for key in runs])
+        if cut := {key: run for key, run in runs.items() if rows[key]["cut"]}:
+            await self._add_attributes(cut, KINDS.values(), columns)
+        for run in runs.values():
+            run.attributes.sort(key=lambda attribute: (attribute.kind, attribute.key))
+        await self._add_settling(runs)
+        return list(runs.values())
+
+    async def _numbers(self, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
+        """The number of each of these runs in its experiment."""
+        wanted = [
+            (row["workspace"], row["experiment"], row["first_started"], row["run"])
+            for row in rows
+            if row["experiment"]
+        ]
+        params = {
+            "workspaces": list({workspace for workspace, _, _, _ in wanted}),
+            "experiments": list({experiment for _, experiment, _, _ in wanted}),
+            "these": [(workspace, run) for workspace, _, _, run in wanted],
         }
-        for key, row in zip(keys, rows, strict=True):
-            states[key]["number"] = row["number"]
-        return await self._messages([states[key] for key in keys], _LISTED)
+        found = await self.query(_NUMBERS, params) if wanted else []
+        return {(row["workspace"], row["run"]): row["number"] for row in found}
 
     async def _messages(
         self, states: Sequence[dict[str, Any]], kinds: Iterable[int]
@@ -304,7 +338,7 @@ class RunReader:
         return list(runs.values())
 
     async def _add_names(self, runs: Mapping[tuple[str, str], query_service_pb2.Run]) -> None:
-        scope = _these(runs, "e.")
+        scope = these(runs, "e.")
         for row in await self.query(_STARTS.replace("{scope}", scope.sql), scope.params):
             started = event_of(row["event"]).run_started
             run = runs[row["workspace"], row["run"]]
@@ -324,7 +358,7 @@ class RunReader:
         }
         if not failed:
             return
-        scope = _these(failed, "e.") & Clause(
+        scope = these(failed, "e.") & Clause(
             "hex(e.writer) IN {deciders:Array(String)}",
             {"deciders": list({state["decider"].hex().upper() for state in failed.values()})},
         )
@@ -342,13 +376,21 @@ class RunReader:
                 runs[key].error_code = event.run_ended.error_code
 
     async def _add_attributes(
-        self, runs: Mapping[tuple[str, str], query_service_pb2.Run], kinds: Iterable[int]
+        self,
+        runs: Mapping[tuple[str, str], query_service_pb2.Run],
+        kinds: Iterable[int],
+        columns: WantedColumns | None = None,
     ) -> None:
-        scope = _these(runs, "")
+        """Adds attributes of some kinds, of them those that are wanted."""
+        groups = {kind: group for group, kind in KINDS.items()}
+        scope = these(runs, "")
         params = {**scope.params, "kinds": list(kinds)}
         for row in await self.query(_ATTRIBUTES.replace("{scope}", scope.sql), params):
             run = runs[row["workspace"], row["run"]]
             value = next(iter(row["newest"].values()))
+            pair = (row["key"], value)
+            if columns is not None and not list(columns.chosen(groups[row["kind"]], [pair])):
+                continue
             run.attributes.add(kind=row["kind"], key=row["key"], value=value)
             if row["kind"] == run_pb2.ATTRIBUTE_KIND_SYSTEM and row["key"] == DISPLAY_NAME and value:
                 run.display_name = value
@@ -367,25 +409,7 @@ class RunReader:
                 runs[workspace, run].settling = True
 
 
-def _filters(request: query_service_pb2.SearchRunsRequest) -> tuple[Clause, Clause]:
-    """The conditions of a search: on events, and on the runs that they amount to."""
-    scope, where = Clause("1"), Clause()
-    if request.workspace:
-        scope = Clause("e.workspace = {workspace:String}", {"workspace": request.workspace})
-    if request.experiments:
-        wanted = {"experiments": list(dict.fromkeys(request.experiments))}
-        scope &= Clause(
-            f"(e.workspace, e.run) IN (SELECT workspace, run FROM run_events WHERE kind = {RUN_STARTED}"
-            " AND experiment IN {experiments:Array(String)})",
-            wanted,
-        )
-        where &= Clause("experiment IN {experiments:Array(String)}", wanted)
-    if request.statuses:
-        where &= Clause("status IN {statuses:Array(UInt8)}", {"statuses": list(request.statuses)})
-    return scope, where
-
-
-def _these(runs: Iterable[tuple[str, str]], prefix: str) -> Clause:
+def these(runs: Iterable[tuple[str, str]], prefix: str) -> Clause:
     """A condition on workspace and run."""
     keys = list(runs)
     workspaces = list(dict.fromkeys(workspace for workspace, _ in keys))

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
 from runstream.internal.v1 import twin_pb2
 from runstream.v1 import point_pb2, query_service_pb2, run_pb2
 from runstream_query import links, tokens
@@ -14,9 +16,11 @@ from runstream_query.barrier import Barrier, Ends, Epochs, RunEnds, run_ends
 from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.experiments import list_experiments
 from runstream_query.ledger import LedgerReader, checked_claims
+from runstream_query.live import LiveStates
 from runstream_query.metrics import MetricReader
 from runstream_query.reduce import Reducer
 from runstream_query.runs import RunReader
+from runstream_query.search import RunSearch
 from runstream_query.selection import Selection, checked_run, checked_selection
 from runstream_query.series import list_series
 from runstream_query.services import Service
@@ -38,6 +42,7 @@ _SHARED: Final = frozenset(
         "GetPortalLink",
     )
 )
+_SPARKLINE_PARTS: Final = 64
 _PAGE: Final = 10_000
 _MAX_PAGE: Final = 1_000_000
 
@@ -66,6 +71,7 @@ class QueryServicer:
         self._runs = RunReader(tables, hot, self._barrier, self.settings)
         stored = StoredReader(tables, self.settings.query_timeout_s)
         self._ledgers = LedgerReader(self._runs, hot, self._barrier, stored)
+        self._search = RunSearch(self._runs, LiveStates(self._runs))
 
     async def check(self) -> None:
         """Raises unless reads can be answered."""
@@ -144,15 +150,46 @@ class QueryServicer:
         self, request: query_service_pb2.SearchRunsRequest
     ) -> query_service_pb2.SearchRunsResponse:
         """A page of runs."""
-        await self._barrier.reach(request.barrier, self._barrier.deadline(request.barrier))
         for status in request.statuses:
             if status not in run_pb2.RunStatus.values():
                 raise InvalidArgument(f"statuses: {status} is no status")
-        filters = query_service_pb2.SearchRunsRequest(
-            workspace=request.workspace, experiments=request.experiments, statuses=request.statuses
+        same = query_service_pb2.SearchRunsRequest()
+        same.CopyFrom(request)
+        for name in "barrier", "page_token", "page_size", "columns", "sparklines":
+            same.ClearField(name)
+        bound_to = tokens.digest("SearchRuns", same.SerializeToString(deterministic=True))
+        deadline = self._barrier.deadline(request.barrier)
+        await self._barrier.reach(request.barrier, deadline)
+        await self._barrier.reach_summaries(request.barrier, deadline)
+        response = await self._search.search(request, bound_to)
+        await self._add_sparklines(response.runs, list(dict.fromkeys(request.sparklines)))
+        return response
+
+    async def _add_sparklines(self, runs: Sequence[query_service_pb2.Run], metrics: Sequence[str]) -> None:
+        """Adds small lines of some metrics to runs."""
+        if not runs or not metrics:
+            return
+        by_workspace: dict[str, list[str]] = {}
+        for run in runs:
+            by_workspace.setdefault(run.ref.workspace, []).append(run.ref.run)
+        selection = Selection(
+            {workspace: tuple(sorted(by_workspace[workspace])) for workspace in sorted(by_workspace)},
+            tuple(metrics),
         )
-        bound_to = tokens.digest("SearchRuns", filters.SerializeToString(deterministic=True))
-        return await self._runs.search(request, bound_to)
+        relaunched = {
+            workspace: frozenset((await self._ends(workspace, names)).relaunched)
+            for workspace, names in selection.runs.items()
+        }
+        reader = MetricReader(self._tables, self.settings, selection, relaunched)
+        lines: dict[tuple[str, str, str], list[float]] = {}
+        async for chunk in Reducer(reader, _SPARKLINE_PARTS).stream():
+            if not chunk.column:
+                line = np.frombuffer(chunk.last, np.float64).tolist()
+                lines[chunk.run.workspace, chunk.run.run, chunk.metric] = line
+        for run in runs:
+            for metric in metrics:
+                if line := lines.get((run.ref.workspace, run.ref.run, metric)):
+                    run.sparklines.add(metric=metric, values=line)
 
     async def get_ledger(
         self, request: query_service_pb2.GetLedgerRequest

@@ -50,16 +50,22 @@ def _job(launch: str, restart: str) -> str:
 JOB: Final = _job("launch", "restart")
 """The job of a row of `run_events`."""
 
-# Writers of which it is not known for sure that they are gone, and on which a status depends.
-OPEN_WRITERS: Final = f"""
-SELECT DISTINCT writer FROM (
-    SELECT e.writer AS writer FROM run_events AS e
+
+def open_writers(columns: str) -> str:
+    """SQL for some of the columns workspace, run and writer of the writers of which it is not known for sure
+    that they are gone, and on which a status depends."""
+    return f"""
+SELECT DISTINCT {columns} FROM (
+    SELECT e.workspace AS workspace, e.run AS run, e.writer AS writer FROM run_events AS e
     WHERE {{scope}} AND e.kind IN ({RUN_STARTED}, {WRITER_STARTED}, {WRITER_ENDED})
         AND (e.role = {_MAIN} OR e.kind = {RUN_STARTED})
-    GROUP BY e.workspace, e.run, writer
+    GROUP BY workspace, run, writer
     HAVING countIf(e.kind = {WRITER_ENDED} AND bitAnd(e.precedence, 1) = 1) = 0
 )
 """
+
+
+OPEN_WRITERS: Final = open_writers("writer")
 
 _TIME: Final = "toUnixTimestamp64Nano(e.time)"
 _ENDS_RUN: Final = f"e.kind = {RUN_ENDED} AND e.status IN ({_COMPLETED}, {_FAILED}, {_CANCELED})"
@@ -160,43 +166,6 @@ SELECT j.workspace AS workspace, j.run AS run,
 FROM ({inner}) AS j
 GROUP BY workspace, run
 """
-
-
-# What decides the order of runs, without the rest: several times as fast.
-_STARTS: Final = f"""
-SELECT a.workspace AS workspace, a.run AS run, {_job("a.launch", "a.restart")} AS job,
-    minIf(a.started, a.is_attempt) AS started,
-    minIf(a.first_start, a.starts_run) AS first_start,
-    countIf(a.starts_run) > 0 AS starts_run,
-    countIf(a.is_attempt) > 0 AS is_job,
-    argMaxIf(a.started, (a.restart, a.started, a.launch), a.is_attempt) AS newest
-FROM (
-    SELECT e.workspace AS workspace, e.run AS run, e.launch AS launch, e.restart AS restart,
-        minIf({_TIME}, e.kind IN ({RUN_STARTED}, {WRITER_STARTED})
-            AND (e.role = {_MAIN} OR e.kind = {RUN_STARTED})) AS started,
-        countIf(e.kind = {RUN_STARTED} OR (e.kind = {WRITER_STARTED} AND e.role = {_MAIN})) > 0 AS is_attempt,
-        minIf(({_TIME}, toString(e.experiment)), e.kind = {RUN_STARTED}) AS first_start,
-        countIf(e.kind = {RUN_STARTED}) > 0 AS starts_run
-    FROM run_events AS e
-    WHERE {{scope}}
-    GROUP BY workspace, run, launch, restart
-) AS a
-GROUP BY workspace, run, job
-"""
-_ORDER: Final = """
-SELECT j.workspace AS workspace, j.run AS run,
-    minIf(j.first_start, j.starts_run) AS first_start,
-    first_start.1 AS first_started,
-    first_start.2 AS experiment,
-    argMaxIf(j.newest, (j.started, j.job), j.is_job) AS started
-FROM ({inner}) AS j
-GROUP BY workspace, run
-"""
-
-
-def starts_sql(scope: Clause) -> Clause:
-    """The columns workspace, run, experiment, first_started and started of `runs_sql`, and nothing else."""
-    return Clause(_ORDER.replace("{inner}", _STARTS.replace("{scope}", scope.sql)), scope.params)
 
 
 def runs_sql(scope: Clause) -> Clause:

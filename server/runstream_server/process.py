@@ -28,6 +28,7 @@ from runstream_query.access import Access
 from runstream_query.http import build_app
 from runstream_query.rpc import add_services
 from runstream_query.settings import QuerySettings
+from runstream_query.summariser import Summariser
 from runstream_server import parts
 from runstream_server.config import ServerConfig
 from runstream_server.drain import wait_applied
@@ -77,9 +78,15 @@ class ServerProcess:
         await self._start_ports(engines)
 
     def _start_writers(self, engines: Engines) -> None:
+        summariser = Summariser(engines.tables, engines.hot)
+        summarising = asyncio.create_task(summariser.run(), name="summaries")
+        self._tasks.append(summarising)
+        self._closing.push_async_callback(_cancel, summarising)  # after the writers, which wait for it
         consumers = []
         for sink in parts.sinks():
-            writer = self._writers[sink.topic] = WriterLoop(engines.log, engines.tables, engines.hot, sink)
+            writer = self._writers[sink.topic] = WriterLoop(
+                engines.log, engines.tables, engines.hot, sink, derived=summariser
+            )
             task = asyncio.create_task(writer.run(), name=f"writer-{sink.topic}")
             self._tasks.append(task)
             self._closing.push_async_callback(_stop_writer, writer, task)
@@ -197,6 +204,11 @@ class ServerProcess:
 
 async def _stop_writer(writer: WriterLoop[Any], task: asyncio.Task[None]) -> None:
     writer.stop()
+    await asyncio.wait([task])
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
     await asyncio.wait([task])
 
 

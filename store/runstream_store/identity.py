@@ -32,6 +32,8 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "artifacts": ("workspace", "run", "path", "writer", "seq"),
     "models": ("workspace", "name", "run", "writer", "seq"),
     "logs": ("workspace", "run", "path", "writer", "offset"),
+    "experiment_attributes": ("workspace", "experiment", "kind", "key", "writer", "seq"),
+    "share_events": ("workspace", "share", "kind", "writer", "seq"),
     "dead_letters": ("topic", "partition", "epoch", "offset", "workspace", "run"),
     "applied": ("consumer", "topic", "partition", "epoch"),
 }
@@ -44,6 +46,8 @@ VERSIONS: Final[dict[str, str]] = {
     "artifacts": "precedence",
     "models": "precedence",
     "logs": "size",
+    "experiment_attributes": "precedence",
+    "share_events": "precedence",
     "applied": "offset",
 }
 """Column whose greatest value decides which row of an identity stays. In the other tables all are equal."""

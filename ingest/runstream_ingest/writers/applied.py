@@ -9,6 +9,7 @@ would never be read. Hence that record is never trimmed.
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from runstream_ingest.errors import LogSetBack
@@ -39,7 +40,8 @@ class Applied:
         self._epoch = epoch
         self._expected: dict[int, tuple[int, int]] = {}  # by partition: offset and checksum
         self._saved: dict[int, int] = {}
-        self._reached: dict[int, StoredRecord] = {}
+        self._reached: dict[int, StoredRecord] = {}  # and to be saved
+        self._held: deque[tuple[int, list[StoredRecord]]] = deque()
 
     async def start(self, partition: int) -> int | None:
         """Where to begin in a partition: the last record applied, which `fresh` compares and drops.
@@ -64,8 +66,12 @@ class Applied:
             raise self._set_back(partition, f"ends before offset {offset}, up to which it was applied")
         self._expected[partition] = (offset, check)
         self._saved[partition] = offset
-        await self._tell(Position(self._topic, partition, offset, self._epoch))
+        await self._tell(self.position(partition, offset))
         return int(offset)
+
+    def position(self, partition: int, offset: int) -> Position:
+        """A position in this log."""
+        return Position(self._topic, partition, offset, self._epoch)
 
     def fresh(self, records: Iterable[StoredRecord]) -> list[StoredRecord]:
         """The records that are not applied yet.
@@ -93,21 +99,33 @@ class Applied:
                 left.append(Lost(one.topic, one.partition, first, one.last))
         return left
 
-    async def reach(self, records: Iterable[StoredRecord]) -> None:
-        """Everything up to these records, one for each partition, is in the tables: readers may know."""
+    async def reach(self, records: Sequence[StoredRecord], ticket: int) -> None:
+        """Everything up to these records, one for each partition, is in the tables: readers may know.
+
+        :param ticket: of `Derived`: it is saved once that is done with.
+        """
+        self._held.append((ticket, list(records)))
         for record in records:
-            self._reached[record.position.partition] = record
             await self._tell(record.position)
 
-    def unsaved(self) -> bool:
-        """Whether more is applied than the table says."""
+    def unsaved(self, passed: int) -> bool:
+        """Whether more is applied than the table says, that may be saved.
+
+        :param passed: the greatest ticket that is done with.
+        """
+        while self._held and self._held[0][0] <= passed:
+            for record in self._held.popleft()[1]:
+                self._reached[record.position.partition] = record
         return bool(self._reached)
 
-    async def save(self) -> list[Position]:
+    async def save(self, passed: int) -> list[Position]:
         """Writes the positions to the table, and returns them.
+
+        :param passed: as of `unsaved`.
 
         :raises StoreError: not saved; harmless, call again.
         """
+        self.unsaved(passed)
         reached = dict(self._reached)
         if reached:
             rows = [

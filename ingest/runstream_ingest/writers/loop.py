@@ -23,7 +23,8 @@ from runstream_ingest.records import decode_log_record
 from runstream_ingest.writers.applied import Applied
 from runstream_ingest.writers.block import Block, Pace, Part, Rate, Thrift
 from runstream_ingest.writers.dead_letter import DeadLetterLimit, DeadLetters, Refused
-from runstream_ingest.writers.sink import Sink
+from runstream_ingest.writers.derived import Derived
+from runstream_ingest.writers.sink import AboutRuns, Sink
 from runstream_store.errors import (
     ClosedError,
     LogUnavailable,
@@ -34,6 +35,7 @@ from runstream_store.errors import (
 )
 from runstream_store.hot import HotState
 from runstream_store.log import Consumer, EventLog, StoredRecord
+from runstream_store.position import Position
 from runstream_store.tables import Tables
 
 logger = logging.getLogger(__name__)
@@ -105,6 +107,7 @@ class WriterLoop(Generic[C]):
         sink: Sink[C],
         settings: WriterSettings | None = None,
         *,
+        derived: Derived | None = None,
         limit: DeadLetterLimit | None = None,
         clock: Callable[[], float] = time.monotonic,
         clock_ns: Callable[[], int] = time.time_ns,
@@ -115,6 +118,7 @@ class WriterLoop(Generic[C]):
         self._hot = hot
         self._sink = sink
         self._settings = settings or WriterSettings()
+        self._derived = derived if isinstance(sink, AboutRuns) else None
         self._dead = DeadLetters(log, tables, clock_ns)
         self._limit = limit or DeadLetterLimit()
         self._clock = clock
@@ -160,10 +164,18 @@ class WriterLoop(Generic[C]):
             try:
                 epoch = await self._log.epoch(topic)
                 applied = Applied(self._log, self._tables, self._hot, self._sink.consumer, topic, epoch)
-                return await self._log.subscribe(topic, self._sink.consumer, applied.start), applied
+                start = partial(self._start, applied)
+                return await self._log.subscribe(topic, self._sink.consumer, start), applied
             except _AWAY as error:
                 await self._pause("the start", error, self._settings.greatest_pause_s)
         return None
+
+    async def _start(self, applied: Applied, partition: int) -> int | None:
+        """Where to begin in a partition: what was applied before is derived."""
+        offset = await applied.start(partition)
+        if offset is not None and self._derived is not None:
+            self._derived.touch((), [applied.position(partition, offset)])
+        return offset
 
     def stop(self) -> None:
         """Lets `run` end once what was read is inserted. What a failing sink refuses stays in the log."""
@@ -264,8 +276,22 @@ class WriterLoop(Generic[C]):
             self.stats.blocks += 1
             self.stats.records += len(block.parts)
             self.stats.rows += block.rows
-            await applied.reach(block.last.values())
+            last = list(block.last.values())
+            await applied.reach(last, self._touch(block, [record.position for record in last]))
+        if self._derived is not None:
+            await self._derived.settle()
         await self._save(consumer, applied)
+
+    def _touch(self, block: Block[C], positions: Sequence[Position]) -> int:
+        """Tells which runs a block was about; the ticket for that."""
+        if self._derived is None or not isinstance(self._sink, AboutRuns):
+            return 0
+        runs = {run for part in block.parts for run in self._sink.runs(part.content)}
+        return self._derived.touch(runs, positions)
+
+    def _passed(self) -> int:
+        """The greatest ticket that is done with."""
+        return 0 if self._derived is None else self._derived.passed()
 
     async def _next(self, consumer: Consumer, applied: Applied) -> Block[C] | None:
         """Waits for a block that is due; saves the applied position meanwhile. None when the loop stops."""
@@ -274,7 +300,8 @@ class WriterLoop(Generic[C]):
             due = self._block.due(
                 self._settings.pace, self._rate.per_second(now), self._thrift.not_before(now)
             )
-            save = self._saved_at + self._settings.applied_interval_s if applied.unsaved() else None
+            unsaved = applied.unsaved(self._passed())
+            save = self._saved_at + self._settings.applied_interval_s if unsaved else None
             if save is not None and save <= now:
                 await self._save(consumer, applied)
                 continue
@@ -333,7 +360,7 @@ class WriterLoop(Generic[C]):
         try:
             for table, content in self._sink.rest():
                 await self._repeat(table, partial(self._tables.insert, table, content))
-            positions = await applied.save()
+            positions = await applied.save(self._passed())
             await consumer.commit(positions)
             await self._trim(applied)
         except (StoreError, _Stopped) as error:

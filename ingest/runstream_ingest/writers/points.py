@@ -63,6 +63,10 @@ class PointsSink:
         rows.append(("points", build_block(contents)))
         return rows
 
+    def runs(self, content: Columns, /) -> Iterable[tuple[str, str]]:
+        """See `AboutRuns`."""
+        return content.runs
+
     def rest(self) -> Rows:
         """See `Sink`."""
         rest = self._descriptions.rest()

@@ -1,8 +1,9 @@
-"""Runs: from events to rows of the tables `run_events`, `attributes` and `models`."""
+"""Runs: from events to rows of the tables `run_events`, `attributes` and `models`; with them what happens in
+workspaces."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from runstream_ingest.events import check_event, decode_events, describe
 from runstream_ingest.records import Received
 from runstream_ingest.writers.columns import to_table
 from runstream_ingest.writers.sink import Rows
+from runstream_ingest.writers.workspaces import WorkspaceEvents, decode_workspace_events, workspace_rows
 from runstream_store.tables.schema import NO_RANK
 
 _KINDS: Final = {
@@ -36,8 +38,11 @@ class RunsSink:
     topic = records.RUNS
     consumer = "runs"
 
-    def decode(self, received: Received, /) -> tuple[Events, int]:
+    def decode(self, received: Received, /) -> tuple[Events | WorkspaceEvents, int]:
         """See `Sink`."""
+        if received.kind == "workspace_events":
+            of_workspace = decode_workspace_events(received.payload)
+            return WorkspaceEvents(received.received_time_ns, of_workspace), len(of_workspace.events)
         if received.kind != "run_events":
             raise unsupported(f"a record of kind {received.kind} in topic {self.topic}")
         batch = decode_events(received.payload)
@@ -45,12 +50,14 @@ class RunsSink:
             check_event(event)
         return Events(received.received_time_ns, batch), len(batch.events)
 
-    def build(self, contents: Sequence[Events], /) -> Rows:
+    def build(self, contents: Sequence[Events | WorkspaceEvents], /) -> Rows:
         """See `Sink`."""
         events: list[dict[str, Any]] = []
         attributes: list[dict[str, Any]] = []
         models: list[dict[str, Any]] = []
         for content in contents:
+            if isinstance(content, WorkspaceEvents):
+                continue
             for event in content.batch.events:
                 if event.HasField("attribute_set"):
                     attributes.append(_attribute_row(content, event))
@@ -59,8 +66,22 @@ class RunsSink:
                 else:
                     events.append(_event_row(content, event))
         # Attributes first: who sees that a run ended sees what it had set before.
-        rows = (("attributes", attributes), ("models", models), ("run_events", events))
+        experiments, shares = workspace_rows(one for one in contents if isinstance(one, WorkspaceEvents))
+        rows = (
+            ("attributes", attributes),
+            ("models", models),
+            ("experiment_attributes", experiments),
+            ("share_events", shares),
+            ("run_events", events),
+        )
         return [(table, to_table(table, given)) for table, given in rows if given]
+
+    def runs(self, content: Events | WorkspaceEvents, /) -> Iterable[tuple[str, str]]:
+        """See `AboutRuns`."""
+        if isinstance(content, WorkspaceEvents):
+            return ()
+        run = content.batch.events[0].run
+        return ((run.workspace, run.run),)
 
     def rest(self) -> Rows:
         """See `Sink`: nothing is kept back."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from runstream_ingest.batch import Description
 from runstream_ingest.records import Received
@@ -44,4 +44,13 @@ class Sink(Protocol[C]):
 
     def describe(self, received: Received, /) -> Description:
         """What a refused record was about. Never raises."""
+        ...
+
+
+@runtime_checkable
+class AboutRuns(Protocol):
+    """A sink of records that are about runs, of which more is made: see `Derived`."""
+
+    def runs(self, content: Any, /) -> Iterable[tuple[str, str]]:
+        """Workspace and id of the runs that a record is about."""
         ...

@@ -30,7 +30,7 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -130,6 +130,7 @@ class ClickHouseTables:
         self._ownership = ownership
         self._writer = _Worker("insert", lambda: connect(True))
         self._readers = [_Worker(f"read-{n}", lambda: connect(False)) for n in range(_READERS)]
+        self._deriver = _Worker("derive", lambda: connect(True))
         self._control = _Worker("control", lambda: connect(False))
         self._name = os.urandom(8).hex()
         self._numbers = itertools.count()
@@ -193,6 +194,21 @@ class ClickHouseTables:
                     raise
                 await asyncio.sleep(pause)  # the same rows again are the same rows
 
+    async def derive(
+        self,
+        table: str,
+        columns: Sequence[str],
+        sql: str,
+        params: Mapping[str, object],
+        /,
+        *,
+        timeout_s: float,
+    ) -> None:
+        """See `Tables.derive`."""
+        self._check_open()
+        mark = f"{self._name}-{next(self._numbers)}-"
+        await self._deriver.run(lambda client: client.derive(table, columns, sql, params, timeout_s, mark))
+
     async def query(
         self,
         sql: str,
@@ -244,10 +260,12 @@ class ClickHouseTables:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        closing = [asyncio.ensure_future(worker.close()) for worker in (self._writer, *self._readers)]
+        closing = [
+            asyncio.ensure_future(worker.close()) for worker in (self._writer, self._deriver, *self._readers)
+        ]
         while any(reader.load[1] for reader in self._readers):
             await self._kill(f"{self._name}-")
-            await asyncio.wait(closing[1:], timeout=0.05)
+            await asyncio.wait(closing[2:], timeout=0.05)
         await asyncio.gather(*closing)
         await asyncio.gather(*self._kills)
         await self._control.close()
@@ -280,7 +298,7 @@ def check_rows(table: str, rows: pa.Table) -> None:
             raise RowsRefused(f"{table}.{field.name} has {column.null_count} nulls")
 
 
-_NULLABLE: Final = {"attributes": ("value",)}
+_NULLABLE: Final = {"attributes": ("value",), "experiment_attributes": ("value",)}
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

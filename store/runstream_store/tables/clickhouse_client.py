@@ -146,6 +146,28 @@ class ClickHouseClient:
                 raise TablesUnavailable(f"the result is not whole: {error}") from error
             raise QueryError(f"the result can't be read: {error}") from error
 
+    def derive(
+        self,
+        table: str,
+        columns: Sequence[str],
+        sql: str,
+        params: Mapping[str, object],
+        timeout_s: float,
+        mark: str,
+    ) -> None:
+        """Inserts what a query gives. Parameters as of `query`."""
+        used = {name: params[name] for name in _PLACEHOLDER.findall(sql)}
+        names = ", ".join(f"`{name}`" for name in columns)
+        settings = f"max_execution_time = {max(timeout_s, 0.001):.3f}, log_comment = '{mark}'"
+        try:
+            self._client.raw_query(
+                f"INSERT INTO {table} ({names}) {sql}\nSETTINGS {settings}",
+                parameters=used or None,
+                fmt="Null",
+            )
+        except (ClickHouseError, OSError) as error:
+            raise translate(error, writes=True) from error
+
     def insert(self, table: str, rows: pa.Table) -> None:
         """Inserts a block that `check_rows` found good."""
         names = ", ".join(f"`{name}`" for name in rows.column_names)

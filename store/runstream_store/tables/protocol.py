@@ -7,7 +7,7 @@ hold; `tables.schema` has their columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -89,6 +89,28 @@ class Tables(Protocol):
         :raises QueryTooLarge: it needed more memory than a query may have.
         :raises QueryError: the engine refused it.
         :raises TablesUnavailable: the server did not answer.
+        """
+        ...
+
+    async def derive(
+        self,
+        table: str,
+        columns: Sequence[str],
+        sql: str,
+        params: Mapping[str, object],
+        /,
+        *,
+        timeout_s: float,
+    ) -> None:
+        """Inserts what a SELECT gives, within the engine. For tables whose rows are made of other tables.
+
+        After an exception some rows may be there. Not one of the readers is used, and inserts do not wait for
+        it.
+
+        :param columns: of the table, in the order of the SELECT's.
+        :param sql: as of `query`.
+        :raises TablesUnavailable: try again.
+        :raises TablesError: the engine refused it.
         """
         ...
 

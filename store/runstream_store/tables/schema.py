@@ -125,6 +125,34 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("data", pa.binary()),
         ]
     ),
+    "experiment_attributes": pa.schema(
+        [
+            ("workspace", pa.string()),
+            ("experiment", pa.string()),
+            ("kind", pa.uint8()),
+            ("key", pa.string()),
+            ("writer", ID),
+            ("seq", pa.uint64()),
+            ("version", TIME),
+            pa.field("value", pa.string(), nullable=True),
+            ("removed", pa.uint8()),
+            ("precedence", pa.uint64()),
+        ]
+    ),
+    "share_events": pa.schema(
+        [
+            ("workspace", pa.string()),
+            ("share", ID),
+            ("kind", pa.uint8()),
+            ("writer", ID),
+            ("seq", pa.uint64()),
+            ("time", TIME),
+            ("token_sha256", pa.binary(32)),
+            ("expires", pa.int64()),
+            ("event", pa.binary()),
+            ("precedence", pa.uint64()),
+        ]
+    ),
     "dead_letters": pa.schema(
         [
             ("topic", pa.string()),

@@ -1,0 +1,241 @@
+"""Keeps the summaries of runs up to date: a task beside the writers.
+
+The writers tell which runs their blocks touched. A run that is touched again while it waits is read once. The
+more it has to do, the more it does at once, and it takes no more than a part of the time of the machine: a
+reader that waits for a position wakes it. Runs that take long to read, because they have very many
+elements, are put off for longer while they go on, unless somebody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from runstream_query.barrier import SUMMARIES
+from runstream_query.summaries import Key, Summaries
+from runstream_store.errors import ClosedError, StoreError
+from runstream_store.hot import HotState
+from runstream_store.position import Position
+from runstream_store.tables import Tables
+
+_log = logging.getLogger("runstream.query")
+
+_SETTLE_S: Final = 30.0
+_RETRY_S: Final = (0.2, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SummariserSettings:
+    """How it behaves."""
+
+    batch: int = 2_000
+    """Runs that are read at once."""
+    share: float = 0.1
+    """Part of the time that it may be busy when nobody waits."""
+    heavy_s: float = 0.5
+    """A run that alone takes longer is heavy."""
+    heavy_share: float = 0.02
+    """Part of the time that a heavy run may take while it goes on."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """A ticket that is not passed yet."""
+
+    ticket: int
+    positions: Sequence[Position]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A run that is to be read."""
+
+    since: int
+    """The first ticket that touched it after it was read."""
+    heavy: bool = False
+    not_before: float = field(default=0.0)
+
+
+class Summariser:
+    """Implements the writers' `Derived`."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        hot: HotState,
+        settings: SummariserSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._summaries = Summaries(tables)
+        self._hot = hot
+        self._settings = settings or SummariserSettings()
+        self._clock = clock
+        self._ticket = 0
+        self._told: list[_Told] = []
+        self._waiting: dict[Key, _Waiting] = {}
+        self._reading: dict[Key, int] = {}
+        self._heavy: dict[Key, float] = {}  # seconds that it took last time
+        self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._done = asyncio.Condition()
+        self._failing = False
+        self._ended = False
+        self._ready = False  # what was left from the last time is known
+
+    # ----------------------------------------------------------------------------- for the writers
+
+    def touch(self, runs: Iterable[Key], positions: Sequence[Position], /) -> int:
+        """See `Derived`."""
+        self._ticket += 1
+        self._told.append(_Told(self._ticket, positions))
+        now = self._clock()
+        for key in runs:
+            if key not in self._waiting:
+                took = self._heavy.get(key)
+                pause_s = 0.0 if took is None else took / self._settings.heavy_share
+                self._waiting[key] = _Waiting(self._ticket, took is not None, now + pause_s)
+        self._changed.set()
+        return self._ticket
+
+    def passed(self) -> int:
+        """See `Derived`. Heavy runs that are put off do not count: at the next start they are read again."""
+        return self._up_to(light_only=True)
+
+    async def settle(self) -> None:
+        """See `Derived`."""
+        aim = self._ticket
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(_SETTLE_S), self._done:
+                await self._done.wait_for(lambda: self._up_to() >= aim or self._failing or self._ended)
+        except TimeoutError:
+            _log.warning("runs are not summarised yet; that is made good for at the next start")
+
+    def _up_to(self, *, light_only: bool = False) -> int:
+        if not self._ready:
+            return 0
+        least = min(
+            (one.since for one in self._waiting.values() if not (light_only and one.heavy)),
+            default=self._ticket + 1,
+        )
+        return min(least, min(self._reading.values(), default=self._ticket + 1)) - 1
+
+    # ------------------------------------------------------------------------------------ its task
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        listening = asyncio.create_task(self._listen(), name="summaries-wanted")
+        try:
+            await self._catch_up()
+            while True:
+                took = await self._pass()
+                await self._rest(took)
+        except ClosedError:
+            pass  # the server ends
+        finally:
+            self._ended = True
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            async with self._done:
+                self._done.notify_all()
+
+    async def _listen(self) -> None:
+        async with await self._hot.subscribe(SUMMARIES) as messages:
+            async for _ in messages:
+                self._wanted.set()
+
+    async def _catch_up(self) -> None:
+        """Marks what may not be up to date since the last time."""
+        while True:
+            try:
+                self.touch(await self._summaries.stale(), ())
+                self._ready = True
+                return
+            except ClosedError:
+                raise
+            except StoreError as error:
+                _log.warning("the summaries of runs can't be looked through: %s", error)
+                await asyncio.sleep(_RETRY_S[-1])
+
+    async def _rest(self, took_s: float) -> None:
+        """Waits until there is something to do and it is time, or somebody waits."""
+        earliest = self._clock() + took_s * (1 / self._settings.share - 1)
+        while not (self._wanted.is_set() and self._waiting):
+            if not self._waiting:
+                self._wanted.clear()
+            now = self._clock()
+            due = min((one.not_before for one in self._waiting.values()), default=None)
+            pause_s = None if due is None else max(due, earliest) - now
+            if pause_s is not None and pause_s <= 0:
+                return
+            self._changed.clear()
+            waiting = [asyncio.create_task(event.wait()) for event in (self._changed, self._wanted)]
+            try:
+                await asyncio.wait(waiting, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waiting:
+                    task.cancel()
+
+    async def _pass(self) -> float:
+        """Reads some of the runs that wait; gives how long that took, seconds."""
+        wanted, now = self._wanted.is_set(), self._clock()
+        due = [key for key, one in self._waiting.items() if wanted or one.not_before <= now]
+        light = [key for key in due if not self._waiting[key].heavy][: self._settings.batch]
+        chosen = light or due[:1]  # a heavy one alone
+        if not chosen:
+            return 0.0
+        for key in chosen:
+            self._reading[key] = self._waiting.pop(key).since
+        try:
+            await self._read(chosen)
+        except BaseException:
+            for key in chosen:
+                since = self._reading[key]
+                self._waiting.setdefault(key, _Waiting(since)).since = since
+            raise
+        finally:
+            for key in chosen:
+                del self._reading[key]
+        took = self._clock() - now
+        if len(chosen) == 1 and took > self._settings.heavy_s:
+            self._heavy[chosen[0]] = took
+        elif len(chosen) == 1:
+            self._heavy.pop(chosen[0], None)
+        if not self._waiting:
+            self._wanted.clear()
+        await self._tell()
+        return took
+
+    async def _read(self, keys: Sequence[Key]) -> None:
+        for pause_s in (*_RETRY_S, None):
+            try:
+                await self._summaries.refresh(keys)
+                self._failing = False
+                return
+            except ClosedError:
+                raise
+            except StoreError as error:
+                if len(keys) > 1 and not error.retryable:
+                    half = len(keys) // 2  # perhaps too much at once
+                    await self._read(keys[:half])
+                    await self._read(keys[half:])
+                    return
+                _log.warning("%d runs could not be summarised: %s", len(keys), error)
+                if pause_s is None:
+                    self._failing = True
+                    return  # the next touch tries again; a search shows the older row
+                await asyncio.sleep(pause_s)
+
+    async def _tell(self) -> None:
+        """Tells readers up to where runs are summarised."""
+        up_to = self._up_to()
+        while self._told and self._told[0].ticket <= up_to:
+            for position in self._told.pop(0).positions:
+                await self._hot.set_applied(SUMMARIES, position)
+        async with self._done:
+            self._done.notify_all()
