@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # as in `typing`, which takes longer to load than the res
 if TYPE_CHECKING:
     from runstream import errors, exceptions
     from runstream.core.experiment import Experiment
+    from runstream.core.model import Model
     from runstream.core.run import Run, get_run
     from runstream.core.workspace import Workspace
 
@@ -15,12 +16,13 @@ __version__ = "0.1.0.dev0"
 
 _MODULES = {
     "Experiment": "runstream.core.experiment",
+    "Model": "runstream.core.model",
     "Run": "runstream.core.run",
     "Workspace": "runstream.core.workspace",
     "get_run": "runstream.core.run",
 }
 
-__all__ = ["Experiment", "Run", "Workspace", "__version__", "errors", "exceptions", "get_run"]
+__all__ = ["Experiment", "Model", "Run", "Workspace", "__version__", "errors", "exceptions", "get_run"]
 
 
 def __getattr__(name: str) -> object:

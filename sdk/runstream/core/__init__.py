@@ -6,17 +6,19 @@ TYPE_CHECKING = False  # as in `typing`
 
 if TYPE_CHECKING:
     from runstream.core.experiment import Experiment
+    from runstream.core.model import Model
     from runstream.core.run import Run, get_run
     from runstream.core.workspace import Workspace
 
 _MODULES = {
     "Experiment": "experiment",
+    "Model": "model",
     "Run": "run",
     "Workspace": "workspace",
     "get_run": "run",
 }
 
-__all__ = ["VERSION", "Experiment", "Run", "Workspace", "get_run"]
+__all__ = ["VERSION", "Experiment", "Model", "Run", "Workspace", "get_run"]
 
 
 def __getattr__(name: str) -> object:
