@@ -234,6 +234,7 @@ def test_the_cap_is_kept_and_told(
     assert "2 of run" in said
     for path in Path(writer.folder.path, "files").glob("00000000.*"):  # it was delivered
         path.unlink()
+    time.sleep(0.11)  # so often the disk is looked at
     run.upload_file("5", "m")
     assert [name for name, _ in kept(run)] == ["1", "5"]
 

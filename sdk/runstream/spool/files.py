@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, Final
 
@@ -21,6 +22,7 @@ DESCRIPTION: Final = ".json"
 
 _PIECE: Final = 1 << 20
 _AT_ONCE: Final = 64 << 20
+_LOOK_S: Final = 0.1
 _CLONE: Final = 0x40049409  # FICLONE
 # Of copying inside the kernel: not there, or not between these two.
 _NOT_HERE: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
@@ -45,7 +47,8 @@ class FileFolder:
         self._cap = cap_bytes
         self._path = folder.file(FOLDER)
         self._numbers = itertools.count()
-        self._kept = 0  # bytes since the last look at the disk, and what that saw
+        self._kept = 0  # bytes that are there at most: as the last look saw, and what came since
+        self._next_look = 0.0
 
     def keep(self, source: int | BinaryIO, description: Mapping[str, object], progress: Progress) -> int:
         """Keep a plain file, given as a descriptor, or what a binary stream gives. Returns its size.
@@ -162,9 +165,12 @@ class FileFolder:
 
     def _room(self, size: int) -> None:
         """Make sure that so many bytes are within the cap."""
-        if self._kept + size <= self._cap // 2:
+        if self._kept + size <= self._cap:
             return
-        self._kept = self._used()
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            self._kept = self._used()
         if self._kept + size > self._cap:
             raise SpoolFullError
 
