@@ -292,6 +292,15 @@ def test_files_of_earlier_runs_are_not_captured(run: Run, folder: Path) -> None:
     assert kept(second) == [("outputs/second", b"second")]
 
 
+def test_runs_in_a_row_capture_each_its_own(run: Run, folder: Path) -> None:
+    runs = [run]
+    for number in range(5):
+        (folder / f"outputs/{number}").write_bytes(b"%d" % number)
+        runs[-1].complete()
+        runs.append(run.experiment.start_logging())
+    assert [[name for name, _ in kept(one)] for one in runs] == [[f"outputs/{n}"] for n in range(5)] + [[]]
+
+
 @pytest.mark.parametrize(
     ("outputs", "captured"),
     [

@@ -14,6 +14,10 @@ from runstream.errors import RunstreamError, UserError
 DEFAULT: Final = "outputs"
 _CLOCK_NS: Final = 20_000_000  # file systems take the time from a clock that ticks, and lags behind
 
+_MOST_TAKEN: Final = 10_000
+
+# What earlier runs of this process have captured, by path: not the next one's, though the clock can't tell.
+_taken: dict[str, keeping.Stamp] = {}
 _watched: "WeakKeyDictionary[RunState, tuple[int, list[tuple[str, str]]]]" = WeakKeyDictionary()
 
 
@@ -80,8 +84,14 @@ def _capture_file(state: RunState, path: str, name: str, started_ns: int) -> Non
         found = os.stat(path)
         if max(found.st_ctime_ns, found.st_mtime_ns) < started_ns - _CLOCK_NS:
             return  # it was there before
+        stamp = keeping.stamp(found)
+        if found.st_mtime_ns < started_ns + _CLOCK_NS and _taken.get(path) == stamp:
+            return
         name = artifact_path(name)
-        if keeping.kept(state).get(name) == keeping.stamp(found):
+        if len(_taken) >= _MOST_TAKEN:
+            _taken.clear()
+        _taken[path] = stamp
+        if keeping.kept(state).get(name) == stamp:
             return  # the script has uploaded it itself
         keeping.keep_path(state, name, path)
     except (RunstreamError, OSError) as error:
