@@ -72,7 +72,7 @@ class Shell:
                 asked = self._runs(workspace, experiment, query)
             case ["w", workspace, "r", run] | ["w", workspace, "r", run, str()] if _is_tab(segments):
                 asked = self._run(workspace, run)
-            case ["w", _, "compare"] | ["w", _, "models", *_] | ["models"] | ["compare"] | ["admin"]:
+            case ["w", _, "compare"] | ["w", _, "models", *_] | ["compare"]:
                 asked = []
             case ["r", run]:
                 return await self._redirect(prefix, run)

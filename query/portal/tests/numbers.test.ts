@@ -14,9 +14,9 @@ test("the exact text reads back as the number", () => {
 });
 
 test("as many digits as tell numbers apart", () => {
-  expect(tellingDigits([3295.74, 3297.2])).toBe(4);
+  expect(tellingDigits([3295.74, 3297.2])).toBe(5);
   expect(tellingDigits([3295.741, 3295.742])).toBe(7);
-  expect(tellingDigits([1, 1, NaN])).toBe(4);
+  expect(tellingDigits([1, 1, NaN])).toBe(5);
   const digits = tellingDigits([0.12345678, 0.12345679]);
   expect(short(0.12345678, digits)).not.toBe(short(0.12345679, digits));
 });

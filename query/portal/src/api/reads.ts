@@ -25,10 +25,10 @@ export interface Answer {
 
 /** Most elements that are read as they are. */
 export const MOST_ELEMENTS = 20_000;
-const METRICS_A_CALL = 24;
+const SERIES_A_CALL = 128;
 const CALLS = 3;
 
-interface Waiting {
+export interface Waiting {
   wanted: Wanted;
   done: (answer: Answer) => void;
   failed: (error: unknown) => void;
@@ -65,14 +65,11 @@ export class MetricReads {
     const groups = new Map<string, Waiting[]>();
     for (const one of this.waiting) {
       const { run, buckets, ranks, minStep, maxStep } = one.wanted;
-      const key = [run.workspace, run.run, buckets, ranks.join(), minStep, maxStep].join("\n");
+      const key = [run.workspace, buckets, ranks.join(), minStep, maxStep].join("\n");
       groups.set(key, [...(groups.get(key) ?? []), one]);
     }
     this.waiting = [];
-    for (const group of groups.values()) {
-      const size = group[0]!.wanted.buckets ? METRICS_A_CALL : 100;
-      for (let at = 0; at < group.length; at += size) this.queue.push(group.slice(at, at + size));
-    }
+    for (const group of groups.values()) this.queue.push(...callsOf(group));
     this.next();
   }
 
@@ -88,32 +85,57 @@ export class MetricReads {
   }
 }
 
+/** Wishes as calls. A call is for all of its metrics in all of its runs, so only those that go together are joined. */
+export function callsOf(group: readonly Waiting[]): Waiting[][] {
+  const byMetric = new Map<string, Waiting[]>();
+  for (const one of group) byMetric.set(one.wanted.metric, [...(byMetric.get(one.wanted.metric) ?? []), one]);
+  const bySet = new Map<string, Waiting[]>();
+  for (const members of byMetric.values()) {
+    const key = members.map((one) => one.wanted.run.run).sort().join("\n");
+    bySet.set(key, [...(bySet.get(key) ?? []), ...members]);
+  }
+  const calls: Waiting[][] = [];
+  for (const members of bySet.values()) {
+    const metrics = [...new Set(members.map((one) => one.wanted.metric))];
+    const runs = members.length / metrics.length;
+    const size = Math.max(1, Math.floor(SERIES_A_CALL / runs));
+    for (let at = 0; at < metrics.length; at += size) {
+      const some = new Set(metrics.slice(at, at + size));
+      calls.push(members.filter((one) => some.has(one.wanted.metric)));
+    }
+  }
+  return calls;
+}
+
 async function ask(group: readonly Waiting[], signal: AbortSignal): Promise<void> {
-  const { run, buckets, ranks, minStep, maxStep } = group[0]!.wanted;
+  const { buckets, ranks, minStep, maxStep } = group[0]!.wanted;
   const answers = new Map<string, Answer>();
-  for (const { wanted } of group) answers.set(wanted.metric, { buckets: [], elements: [], cut: false });
+  const keyOf = (run: string | undefined, metric: string): string => `${run}\n${metric}`;
+  for (const { wanted } of group) answers.set(keyOf(wanted.run.run, wanted.metric), { buckets: [], elements: [], cut: false });
+  const runs = [...new Map(group.map(({ wanted }) => [wanted.run.run, wanted.run])).values()];
+  const metrics = [...new Set(group.map(({ wanted }) => wanted.metric))];
   const request = {
-    selection: { runs: [run], metrics: [...answers.keys()], ranks: [...ranks], minStep, maxStep },
+    selection: { runs, metrics, ranks: [...ranks], minStep, maxStep },
     barrier: { allowSettling: true },
   };
   try {
     if (buckets) {
       for await (const { content } of query.getMetrics({ ...request, reduction: { buckets } }, { signal })) {
-        if (content.case === "buckets") answers.get(content.value.metric)?.buckets.push(content.value);
+        if (content.case === "buckets") answers.get(keyOf(content.value.run?.run, content.value.metric))?.buckets.push(content.value);
       }
     } else {
       const pageSize = Math.min(1_000_000, MOST_ELEMENTS * group.length);
       const page = await query.getMetricsPage({ request, pageSize }, { signal });
-      for (const chunk of page.points) answers.get(chunk.metric)?.elements.push(chunk);
-      // Metrics come one after the other: the last that came is not whole, and those after it did not come.
+      for (const chunk of page.points) answers.get(keyOf(chunk.run?.run, chunk.metric))?.elements.push(chunk);
+      // One comes after the other: the last that came is not whole, and those after it did not come.
       if (page.nextPageToken) {
-        const last = page.points.at(-1)?.metric;
-        for (const [metric, answer] of answers) {
-          if (metric === last || answer.elements.length === 0) answer.cut = true;
+        const last = page.points.at(-1);
+        for (const [key, answer] of answers) {
+          if (answer.elements.length === 0 || (last && key === keyOf(last.run?.run, last.metric))) answer.cut = true;
         }
       }
     }
-    for (const { wanted, done } of group) done(answers.get(wanted.metric)!);
+    for (const { wanted, done } of group) done(answers.get(keyOf(wanted.run.run, wanted.metric))!);
   } catch (error) {
     for (const { failed } of group) failed(error);
   }

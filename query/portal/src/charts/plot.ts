@@ -203,6 +203,11 @@ export class LinePlot {
     tip.style.transform = `translate(${left ? Math.max(0, px - 12 - tip.offsetWidth) : Math.min(px + 12, this.width - tip.offsetWidth)}px, ${place.top}px)`;
   }
 
+  /** There is nothing to zoom into yet. */
+  private get empty(): boolean {
+    return this.lines.every((line) => line.x.length === 0);
+  }
+
   private range(): Range {
     return this.place?.x.range ?? { min: 0, max: 1 };
   }
@@ -222,7 +227,7 @@ export class LinePlot {
 
   private zoomBy(factor: number, aroundPx: number): void {
     const { place } = this;
-    if (!place) return;
+    if (!place || this.empty) return;
     const from = place.x.fromPx(aroundPx + (place.left - aroundPx) * factor);
     const to = place.x.fromPx(aroundPx + (place.right - aroundPx) * factor);
     this.zoomTo({ min: from, max: to });
@@ -230,7 +235,7 @@ export class LinePlot {
 
   private panBy(px: number, from: Range = this.range()): void {
     const { place } = this;
-    if (!place) return;
+    if (!place || this.empty) return;
     if (this.view.xKind === "log") {
       const factor = (from.max / from.min) ** (px / (place.right - place.left));
       this.zoomTo({ min: from.min / factor, max: from.max / factor });
@@ -244,7 +249,7 @@ export class LinePlot {
     const { host, over } = this;
     const signal = this.ends.signal;
     over.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || event.pointerType === "touch") return;
+      if (event.button !== 0 || event.pointerType === "touch" || this.empty) return;
       const at = this.toX(event.clientX);
       this.drag = { from: at, at, pan: event.shiftKey, zoom: this.range() };
       over.setPointerCapture(event.pointerId);

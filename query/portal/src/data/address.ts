@@ -12,7 +12,6 @@ export type Route =
   | { page: "run"; workspace: string; run: string; tab: RunTab }
   | { page: "compare"; workspace: string; runs: string[] }
   | { page: "models"; workspace: string; model: string }
-  | { page: "admin" }
   | { page: "nowhere" };
 
 /** The route of a path below the prefix; `query` as it stands after the question mark. */
@@ -21,8 +20,6 @@ export function routeOf(path: string, query: string): Route {
   const [first, workspace = "", kind, name = "", tab = "overview"] = parts;
   if (first === undefined) return { page: "experiments", workspace: "" };
   if (first === "compare" && parts.length === 1) return compare("", query);
-  if (first === "models" && parts.length === 1) return { page: "models", workspace: "", model: "" };
-  if (first === "admin" && parts.length === 1) return { page: "admin" };
   if (first !== "w" || !workspace) return { page: "nowhere" };
   if (kind === undefined) return { page: "experiments", workspace };
   if (kind === "compare" && parts.length === 3) return compare(workspace, query);
@@ -60,6 +57,10 @@ export function experimentPath(workspace: string, experiment: string): string {
 export function runPath(workspace: string, run: string, tab: RunTab = "overview"): string {
   const base = `/w/${quoted(workspace)}/r/${quoted(run)}`;
   return tab === "overview" ? base : `${base}/${tab}`;
+}
+
+export function modelsPath(workspace: string, model = ""): string {
+  return `/w/${quoted(workspace)}/models${model ? `/${quoted(model)}` : ""}`;
 }
 
 export function comparePath(workspace: string, runs: readonly string[]): string {

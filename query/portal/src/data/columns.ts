@@ -134,7 +134,7 @@ export function columnsOf(runs: readonly Run[]): Column[] {
   return [...found];
 }
 
-const MOST = 7;
+const MOST = 8;
 
 /** The columns to begin with: those in which the runs differ, the most telling first, and a line. */
 export function defaultColumns(runs: readonly Run[]): Column[] {
@@ -144,7 +144,7 @@ export function defaultColumns(runs: readonly Run[]): Column[] {
     .sort((a, b) => b.score - a.score || titleOf(a.column).localeCompare(titleOf(b.column)));
   const of = (space: string, most: number): Column[] =>
     scored.filter(({ column }) => column.startsWith(space)).slice(0, most).map(({ column }) => column);
-  const chosen = [...of("params.", 3), ...of("metrics.", 3), ...of("tags.", 2), ...of("properties.", 1)].slice(0, MOST);
+  const chosen = [...of("params.", 3), ...of("metrics.", 5), ...of("tags.", 2), ...of("properties.", 1)].slice(0, MOST);
   const line = lineMetric(runs);
   return line === undefined ? chosen : [...chosen, `spark.${quoted(line)}`];
 }
@@ -158,7 +158,10 @@ export function telling(runs: readonly Run[], column: Column): number {
   const spread = different / Math.max(1, present.length);
   // Texts that all differ are names or paths: they tell runs apart, and nothing else.
   const id = spread === 1 && present.length > 3 && typeof present[0] === "string" ? 0.3 : 1;
-  return (present.length / runs.length) * (0.3 + spread) * id;
+  // A figure that was logged once is a result; the last of a series is one moment of it.
+  const { kind, name } = parsed(column);
+  const result = kind === "metric" && runs.every((run) => (metricOf(run, name)?.count ?? 1n) === 1n) ? 1.2 : 1;
+  return (present.length / runs.length) * (0.3 + spread) * id * result;
 }
 
 /** The metric whose line is shown: a series that most runs have, a loss before others. */

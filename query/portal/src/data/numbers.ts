@@ -34,10 +34,10 @@ export function short(value: number, digits = 5): string {
   return text.replace("-", "−");
 }
 
-/** Digits that tell the different ones of these numbers apart: at least 4, at most 12. */
+/** Digits that tell the different ones of these numbers apart: at least 5, at most 12. */
 export function tellingDigits(values: readonly number[]): number {
   const different = [...new Set(values.filter((value) => Number.isFinite(value)))];
-  for (let digits = 4; digits < 12; digits++) {
+  for (let digits = 5; digits < 12; digits++) {
     if (new Set(different.map((value) => short(value, digits))).size === different.length) return digits;
   }
   return 12;

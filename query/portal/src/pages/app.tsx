@@ -1,9 +1,11 @@
 // Which page is shown.
 
 import { shell } from "../api/shell";
+import { Compare } from "./compare/page";
 import { Experiments } from "./experiments";
 import { Help } from "./help";
 import { Page } from "./layout";
+import { Models } from "./models";
 import { Empty } from "./parts";
 import { route } from "./router";
 import { RunPage } from "./run/page";
@@ -29,6 +31,10 @@ function Routed() {
       return <RunsPage key={`${at.workspace}\n${at.experiment}`} workspace={at.workspace} experiment={at.experiment} />;
     case "run":
       return <RunPage key={`${at.workspace}\n${at.run}`} workspace={at.workspace} run={at.run} tab={at.tab} />;
+    case "compare":
+      return <Compare workspace={at.workspace} runs={at.runs} />;
+    case "models":
+      return <Models workspace={at.workspace} model={at.model} />;
     default:
       return (
         <Page title="Nothing here">

@@ -4,7 +4,7 @@ import { useMemo } from "preact/hooks";
 import { query } from "../api/clients";
 import type { Experiment } from "../api/gen/query_service_pb";
 import { ArchiveView } from "../api/gen/query_service_pb";
-import { experimentPath, experimentsPath } from "../data/address";
+import { experimentPath, experimentsPath, modelsPath } from "../data/address";
 import { count, plural } from "../data/numbers";
 import { toMs } from "../data/times";
 import { useAnswer } from "./answer";
@@ -28,7 +28,8 @@ export function Experiments({ workspace }: { workspace: string }) {
     () => (data?.experiments ?? []).filter((one) => one.name.toLowerCase().includes(wanted.toLowerCase())),
     [data, wanted],
   );
-  const many = new Set(data?.experiments.map((one) => one.workspace)).size > 1;
+  const spaces = [...new Set(data?.experiments.map((one) => one.workspace))].slice(0, 3);
+  const many = spaces.length > 1;
   return (
     <Page
       title="Experiments"
@@ -42,6 +43,9 @@ export function Experiments({ workspace }: { workspace: string }) {
           onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
         />
         {data && <span class="quiet">{plural(shown.length, "experiment")}</span>}
+        {spaces.map((name) => (
+          <a key={name} class="button" href={href(modelsPath(name))}>Models{spaces.length > 1 && <Text text={` of ${name}`} />}</a>
+        ))}
         <label class="check">
           <input type="checkbox" checked={archive === ArchiveView.ALL} onChange={(event) => setParams({ archived: event.currentTarget.checked ? "1" : "" })} />
           archived

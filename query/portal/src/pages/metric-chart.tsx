@@ -1,6 +1,6 @@
 // The chart of one metric of one run, or of several runs: what is read for which zoom, and how it is drawn.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { RunRef } from "../api/gen/point_pb";
 import { failureOf, type Failure } from "../api/failure";
 import { MOST_ELEMENTS, type Answer, type MetricReads, type Wanted } from "../api/reads";
@@ -70,14 +70,21 @@ function useLines(
     metric, ranks.mode, ranks.ranks.join(), buckets, zoom?.min, zoom?.max,
     ...sources.map((source) => `${source.run.run} ${source.count} ${source.color}`),
   ].join("\n");
+  const axes = useRef(new Map<string, Line["axis"]>());
   useEffect(() => {
     if (!near || !buckets) return;
     let wanted = true;
     setState((before) => ({ ...before, loading: true }));
+    // Whether there are steps is known at the latest when the line was read.
+    const known = (source: Source): Source =>
+      axes.current.get(source.run.run) === "row" ? { ...source, hasSteps: false } : source;
     const timer = setTimeout(() => {
-      Promise.all(sources.map((source) => readSource(reads, metric, source, ranks, buckets, zoom)))
+      Promise.all(sources.map((source) => readSource(reads, metric, known(source), ranks, buckets, zoom)))
         .then((parts) => {
           if (!wanted) return;
+          parts.forEach((part, i) => {
+            if (part.read[0]) axes.current.set(sources[i]!.run.run, part.read[0].line.axis);
+          });
           setState({ read: parts.flatMap((part) => part.read), loading: false, cut: parts.some((part) => part.cut) });
         })
         .catch((error: unknown) => {
@@ -171,6 +178,7 @@ export function MetricChart({
   onZoom,
   linked,
   last,
+  quietLegend = false,
 }: {
   title: string;
   metric: string;
@@ -183,6 +191,8 @@ export function MetricChart({
   onZoom: (range: Range | null) => void;
   linked: Linked;
   last?: number | undefined;
+  /** The lines are named elsewhere on the page. */
+  quietLegend?: boolean;
 }) {
   const [ref, near] = useNear<HTMLDivElement>();
   const [width, setWidth] = useState(0);
@@ -218,7 +228,7 @@ export function MetricChart({
           linked={linked}
           loading={loading}
           note={noteOf(failure, cut, drawn, settings, read.length > drawn.length)}
-          legend={drawn.length > 1 ? <Legend lines={drawn} /> : undefined}
+          legend={drawn.length > 1 && !quietLegend ? <Legend lines={drawn} /> : undefined}
           controls={raw && zoom ? <span class="badge" title="Each point is a value as it was logged">raw</span> : undefined}
         />
       ) : (

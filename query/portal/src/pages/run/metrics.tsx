@@ -7,10 +7,13 @@ import type { Range } from "../../charts/scale";
 import { rangeOf, rangeText } from "../../data/address";
 import { ranksOf } from "../../data/ledger";
 import { groupsOf, matching, panelsOf, type Panel } from "../../data/series";
-import { MetricChart, type RankView, type Settings, type XAxis } from "../metric-chart";
+import { ChartControls } from "../chart-controls";
+import { MetricChart, type RankView, type Settings } from "../metric-chart";
 import { Empty, Num, Select, Text } from "../parts";
 import { params, setParams } from "../router";
 import { RowsChart } from "../rows-chart";
+import { Figures } from "./figures";
+import { useFileMetrics } from "./file-metrics";
 import type { RunStore } from "./store";
 
 const SYSTEM = "system";
@@ -44,6 +47,8 @@ export function Metrics({ store, system = false }: { store: RunStore; system?: b
   const rankView = rankViewOf(query.get("ranks") ?? "", ranks);
   const zoom = useMemo(() => rangeOf(query.get("zoom") ?? ""), [query]);
   const linkedZoom = query.get("linked") !== "0";
+  const files = useFileMetrics(store);
+  const elsewhere = useMemo(() => new Set(files?.map((one) => one.metric)), [files]);
   if (!series) return null;
   if (!all.length) {
     return system ? (
@@ -55,6 +60,7 @@ export function Metrics({ store, system = false }: { store: RunStore; system?: b
   return (
     <div class="metrics">
       <Controls settings={settings} ranks={ranks} wanted={wanted} linkedZoom={linkedZoom} />
+      {!system && !wanted && files && <Figures store={store} metrics={files} />}
       {!shown.length && <Empty title="No metric's name contains that." />}
       {groups.map((group) => (
         <GroupOf key={group.prefix} title={group.prefix} single={groups.length === 1} size={group.panels.length}>
@@ -75,7 +81,7 @@ export function Metrics({ store, system = false }: { store: RunStore; system?: b
                   />
                 ))}
               </div>
-              <Texts panels={group.panels} />
+              <Texts panels={group.panels.filter((panel) => !elsewhere.has(panel.metric))} />
             </>
           )}
         </GroupOf>
@@ -92,31 +98,8 @@ function rankViewOf(text: string, ranks: readonly number[]): RankView {
 }
 
 function Controls({ settings, ranks, wanted, linkedZoom }: { settings: Settings; ranks: readonly number[]; wanted: string; linkedZoom: boolean }) {
-  const flag = (name: string, on: boolean): void => setParams({ [name]: on ? "1" : "" });
   return (
-    <div class="controls" role="group" aria-label="How the charts are drawn">
-      <input
-        type="search" data-filter placeholder="filter by name ( / )" aria-label="Filter by name" value={wanted}
-        onInput={(event) => setParams({ q: event.currentTarget.value })}
-        onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
-      />
-      <Select<XAxis>
-        label="x" value={settings.x}
-        options={[["step", "step"], ["relative", "time since start"], ["time", "time of day"]]}
-        onChange={(x) => setParams({ x: x === "step" ? "" : x, zoom: "" })}
-      />
-      <label class="field">
-        <span>smoothing</span>
-        <input
-          type="range" min="0" max="0.99" step="0.01" value={settings.smoothing}
-          onInput={(event) => setParams({ smooth: event.currentTarget.value === "0" ? "" : event.currentTarget.value })}
-        />
-        <output>{settings.smoothing.toFixed(2)}</output>
-      </label>
-      {settings.x === "step" && (
-        <label class="check"><input type="checkbox" checked={settings.logX} onChange={(event) => flag("logx", event.currentTarget.checked)} />log x</label>
-      )}
-      <label class="check"><input type="checkbox" checked={settings.logY} onChange={(event) => flag("logy", event.currentTarget.checked)} />log y</label>
+    <ChartControls settings={settings} wanted={wanted}>
       {ranks.length > 1 && (
         <Select
           label="ranks" value={params.value.get("ranks") ?? ""}
@@ -125,7 +108,7 @@ function Controls({ settings, ranks, wanted, linkedZoom }: { settings: Settings;
         />
       )}
       <label class="check"><input type="checkbox" checked={linkedZoom} onChange={(event) => setParams({ linked: event.currentTarget.checked ? "" : "0", zoom: "" })} />zoom together</label>
-    </div>
+    </ChartControls>
   );
 }
 

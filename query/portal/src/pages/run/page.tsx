@@ -14,6 +14,9 @@ import { Crumbs, Page } from "../layout";
 import { Lasted, Problem, StatusBadge, Text, Waiting } from "../parts";
 import { href } from "../router";
 import { RunActions } from "./actions";
+import { Children } from "./children";
+import { Files } from "./files";
+import { Images } from "./images";
 import { Overview } from "./overview";
 import { Metrics } from "./metrics";
 import { RunStore } from "./store";
@@ -110,6 +113,10 @@ function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
     ["overview", "overview"],
     ["metrics", "metrics", drawn],
     ["tables", "tables", tables],
+    ["images", "images"],
+    ...(panels.some((panel) => panel.metric.startsWith("system/")) ? [["system", "system"] as [RunTab, string]] : []),
+    ["files", "files"],
+    ["children", "children"],
   ];
   return (
     <nav class="tabs" aria-label="Parts of the run">
@@ -129,6 +136,14 @@ function Tab({ store, tab }: { store: RunStore; tab: RunTab }): ComponentChildre
       return <Metrics store={store} />;
     case "tables":
       return <Tables store={store} />;
+    case "images":
+      return <Images store={store} />;
+    case "system":
+      return <Metrics store={store} system />;
+    case "files":
+      return <Files store={store} />;
+    case "children":
+      return <Children store={store} />;
     default:
       return <Overview store={store} />;
   }

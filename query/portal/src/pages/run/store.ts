@@ -1,5 +1,6 @@
 // What the page knows of a run, kept up to date while the run goes on.
 
+import { Code, ConnectError } from "@connectrpc/connect";
 import { signal, type Signal } from "@preact/signals";
 import { query } from "../../api/clients";
 import { failureOf, type Failure } from "../../api/failure";
@@ -113,12 +114,31 @@ export class RunStore {
           await visible(this.ends.signal);
           continue;
         }
+        if (ConnectError.from(error).code === Code.Unimplemented) {
+          await this.poll();
+          return;
+        }
         if (failureOf(error).kind === "signed-out") this.failure.value = failureOf(error);
         this.lost();
       }
       await pause(wait, this.ends.signal);
       wait = Math.min(wait * 2, MOST_WAIT_MS);
     }
+  }
+
+  /** For a server that cannot be watched. */
+  private async poll(): Promise<void> {
+    while (!this.ends.signal.aborted && !this.over) {
+      await pause(2000, this.ends.signal);
+      await visible(this.ends.signal);
+      try {
+        await Promise.all([this.readRun(), this.readSeries()]);
+        this.connection.value = { state: "live" };
+      } catch {
+        this.lost();
+      }
+    }
+    if (this.over) this.connection.value = { state: "ended" };
   }
 
   private lost(): void {

@@ -73,7 +73,7 @@ function TableOf({ panel, store }: { panel: Panel; store: RunStore }) {
       </h2>
       {panel.description && <p class="quiet">{panel.description}</p>}
       {failure && <Problem failure={failure} />}
-      {panel.kind === "empty" ? null : table ? <Grid table={table} /> : <Waiting />}
+      {panel.kind === "empty" ? null : table ? <Grid table={table} label={`Rows of ${panel.metric}${panel.columns[0] === "" ? ", values" : ""}`} /> : <Waiting />}
       {more && (
         <p>
           <button type="button" onClick={() => setPages(pages * 4)}>
@@ -86,10 +86,10 @@ function TableOf({ panel, store }: { panel: Panel; store: RunStore }) {
   );
 }
 
-export function Grid({ table }: { table: Table }) {
+export function Grid({ table, label }: { table: Table; label: string }) {
   const numeric = table.cells.map(isNumeric);
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Table">
+    <div class="scroll" tabIndex={0} role="region" aria-label={label}>
       <table class="grid">
         <thead>
           <tr>

@@ -1,9 +1,8 @@
 // The filter: completed from what runs have, its error under the character where it is.
 
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { ConnectError } from "@connectrpc/connect";
 import { query } from "../../api/clients";
-import { FilterErrorSchema, type Completion, type FilterError } from "../../api/gen/query_service_pb";
+import type { Completion, FilterError } from "../../api/gen/query_service_pb";
 import { codePoints, offsetOf } from "../../data/text";
 
 interface Completed {
@@ -15,8 +14,11 @@ interface Completed {
 
 const NOTHING: Completed = { completions: [], start: 0, end: 0, error: undefined };
 
-export function FilterField({ workspace, experiment, value, onChange }: {
-  workspace: string; experiment: string; value: string; onChange: (filter: string) => void;
+export function FilterField({ workspace, experiment, value, error: told, onChange }: {
+  workspace: string; experiment: string; value: string;
+  /** What the server said of `value`. */
+  error: FilterError | undefined;
+  onChange: (filter: string) => void;
 }) {
   const [text, setText] = useState(value);
   const [completed, setCompleted] = useState<Completed>(NOTHING);
@@ -26,10 +28,6 @@ export function FilterField({ workspace, experiment, value, onChange }: {
   const id = useId();
   const asking = useRef<AbortController | undefined>(undefined);
   useEffect(() => setText(value), [value]);
-  useEffect(() => {
-    if (value) void complete(value, value.length);
-  }, []);
-
   const complete = async (filter: string, cursor: number): Promise<void> => {
     asking.current?.abort();
     const ends = (asking.current = new AbortController());
@@ -40,10 +38,8 @@ export function FilterField({ workspace, experiment, value, onChange }: {
       );
       setCompleted({ completions: answer.completions, start: answer.start, end: answer.end, error: answer.error });
       setAt(-1);
-    } catch (error) {
-      if (ends.signal.aborted) return;
-      const details = ConnectError.from(error).findDetails(FilterErrorSchema);
-      setCompleted({ ...NOTHING, error: details[0] });
+    } catch {
+      if (!ends.signal.aborted) setCompleted(NOTHING);
     }
   };
   const apply = (filter: string): void => {
@@ -75,8 +71,8 @@ export function FilterField({ workspace, experiment, value, onChange }: {
     } else return;
     event.preventDefault();
   };
-  const { error, completions } = completed;
-  const wrong = error && text.trim() && !open ? error : undefined;
+  const { completions } = completed;
+  const wrong = text.trim() && !open ? (text.trim() === value ? told : completed.error) : undefined;
   return (
     <div class="filter">
       <input

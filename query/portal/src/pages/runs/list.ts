@@ -1,9 +1,10 @@
 // The runs of an experiment in the order asked for: pages of them, read as they come into view.
 
+import { ConnectError } from "@connectrpc/connect";
 import { signal, type Signal } from "@preact/signals";
 import { query } from "../../api/clients";
 import { failureOf, type Failure } from "../../api/failure";
-import { ArchiveView, type Run } from "../../api/gen/query_service_pb";
+import { ArchiveView, FilterErrorSchema, type FilterError, type Run } from "../../api/gen/query_service_pb";
 import type { LogPosition } from "../../api/gen/run_pb";
 import { wantedOf, type Column, type Sort } from "../../data/columns";
 import { pageSize, Paged } from "../../data/windowed";
@@ -16,6 +17,8 @@ export interface Wish {
   columns: readonly Column[];
   archived: boolean;
   children: boolean;
+  /** Only children of this run. */
+  parent?: string;
 }
 
 /** The first page asks for everything that runs have, when no columns were chosen. */
@@ -28,16 +31,16 @@ export function requestOf(wish: Wish): {
   filter: string;
   orderBy: { field: string; descending: boolean }[];
   archive: ArchiveView;
-  family?: { family: { case: "topLevel"; value: boolean } };
+  family?: { family: { case: "topLevel"; value: boolean } | { case: "childrenOf"; value: string } };
   barrier: { allowSettling: boolean };
 } {
   return {
     workspace: wish.workspace,
-    experiments: [wish.experiment],
+    experiments: wish.experiment ? [wish.experiment] : [],
     filter: wish.filter,
     orderBy: wish.sort ? [wish.sort] : [],
     archive: wish.archived ? ArchiveView.ALL : ArchiveView.UNSPECIFIED,
-    ...(wish.children ? {} : { family: { family: { case: "topLevel" as const, value: true } } }),
+    ...(wish.parent ? { family: { family: { case: "childrenOf" as const, value: wish.parent } } } : wish.children ? {} : { family: { family: { case: "topLevel" as const, value: true } } }),
     barrier: { allowSettling: true },
   };
 }
@@ -45,6 +48,8 @@ export function requestOf(wish: Wish): {
 export class RunList {
   readonly total: Signal<number | undefined> = signal(undefined);
   readonly failure: Signal<Failure | undefined> = signal(undefined);
+  /** Where the filter is wrong. */
+  readonly filterError: Signal<FilterError | undefined> = signal(undefined);
   /** Rises when rows have come. */
   readonly version: Signal<number> = signal(0);
   private pages = new Paged<Run>();
@@ -54,6 +59,13 @@ export class RunList {
   private positions: LogPosition[] = [];
 
   constructor(readonly wish: Wish) {}
+
+  /** Shows rows that are known already, without what only these columns ask for, until the first answer is there. */
+  seed(rows: readonly Run[], total: number): void {
+    this.pages.add(rows, "", "");
+    this.total.value = total;
+    this.version.value++;
+  }
 
   stop(): void {
     this.ends.abort();
@@ -84,11 +96,11 @@ export class RunList {
       this.failure.value = undefined;
       this.version.value++;
     } catch (error) {
-      if (!this.ends.signal.aborted) this.failure.value = failureOf(error);
+      this.failed(error);
     } finally {
       this.asked = false;
     }
-    void this.fill();
+    if (!this.failure.peek()) void this.fill();
   }
 
   private async fill(): Promise<void> {
@@ -111,10 +123,17 @@ export class RunList {
         this.version.value++;
       }
     } catch (error) {
-      if (!this.ends.signal.aborted) this.failure.value = failureOf(error);
+      this.failed(error);
     } finally {
       this.asked = false;
     }
+  }
+
+  private failed(error: unknown): void {
+    if (this.ends.signal.aborted) return;
+    const [detail] = ConnectError.from(error).findDetails(FilterErrorSchema);
+    this.filterError.value = detail?.subject === "filter" ? detail : undefined;
+    this.failure.value = failureOf(error);
   }
 
   private missing(from: number, to: number): ReturnType<Paged<Run>["pageAt"]> {

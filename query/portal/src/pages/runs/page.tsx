@@ -40,13 +40,18 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
     [chosen, first.data],
   );
   const list = useMemo(
-    () => (columns ? new RunList({ ...base, columns }) : undefined),
+    () => {
+      if (!columns) return undefined;
+      const made = new RunList({ ...base, columns });
+      if (first.data?.runs.length && !filter && !sort) made.seed(first.data.runs, Number(first.data.total));
+      return made;
+    },
     [workspace, experiment, filter, sortText(sort), columns?.join("\n"), archived, children],
   );
   const shown = useLatestWithRows(list);
   useEffect(() => {
     if (!list) return;
-    list.want(0, FIRST_PAGE);
+    void list.again();
     const timer = setInterval(() => !document.hidden && void list.again(), AGAIN_MS);
     return () => {
       clearInterval(timer);
@@ -64,7 +69,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
     <Page title={experiment} wide crumbs={<Crumbs parts={[[workspace, experimentsPath(workspace)]]} here={experiment} />}>
       <div class="page-head">
         <h1><Text text={experiment} /></h1>
-        <FilterField workspace={workspace} experiment={experiment} value={filter} onChange={(q) => setParams({ q, sel: "" })} />
+        <FilterField workspace={workspace} experiment={experiment} value={filter} error={list?.filterError.value} onChange={(q) => setParams({ q, sel: "" })} />
         <span class="quiet total" role="status">
           {total === undefined ? "" : filter ? `${count(total)} of ${count(all)}` : `${count(total)} ${total === 1 ? "run" : "runs"}`}
         </span>
@@ -72,7 +77,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
         <label class="check"><input type="checkbox" checked={children} onChange={(event) => setParams({ children: event.currentTarget.checked ? "1" : "" })} />children</label>
         <label class="check"><input type="checkbox" checked={archived} onChange={(event) => setParams({ archived: event.currentTarget.checked ? "1" : "" })} />archived</label>
       </div>
-      {failure && failure.kind !== "refused" && <Problem failure={failure} />}
+      {failure && !list?.filterError.value && <Problem failure={failure} />}
       {shown && total !== undefined && total > 0 ? (
         <RunTable
           list={shown} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected}

@@ -1,0 +1,80 @@
+// Files of runs: where they are, what they are, and the tree that they form.
+
+import type { Artifact } from "../api/gen/artifact_service_pb";
+
+const PREFIX = "aml://artifactId/ExperimentRun/dcid.";
+
+/** Run and path of a file that stands among metrics; null for other values. */
+export function parseUri(value: unknown): { run: string; path: string } | null {
+  if (typeof value !== "string" || !value.startsWith(PREFIX)) return null;
+  const rest = value.slice(PREFIX.length);
+  const slash = rest.indexOf("/");
+  if (slash < 0 || slash === rest.length - 1) return null;
+  try {
+    return { run: decodeURIComponent(rest.slice(0, slash)), path: decodeURIComponent(rest.slice(slash + 1)) };
+  } catch {
+    return null;
+  }
+}
+
+/** The address of a file's bytes, below the portal's prefix. */
+export function filePath(workspace: string, run: string, path: string, version = 0): string {
+  const parts = path.split("/").map(encodeURIComponent).join("/");
+  return `/w/${encodeURIComponent(workspace)}/r/${encodeURIComponent(run)}/files/${parts}${version ? `?version=${version}` : ""}`;
+}
+
+export type FileKind = "image" | "csv" | "json" | "markdown" | "text" | "media" | "other";
+
+const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"]);
+const TEXTS = /\.(txt|log|py|ya?ml|toml|ini|cfg|sh|r|c|h|cpp|rs|go|js|ts|html?|xml|css|sql|ipynb|env|dockerfile|gitignore|err|out)$/i;
+
+/** How a file is shown. What is not known is only downloaded. */
+export function fileKind(path: string, mediaType: string): FileKind {
+  const media = mediaType.split(";")[0]!.trim().toLowerCase();
+  if (IMAGES.has(media)) return "image";
+  if (/^(audio|video)\//.test(media)) return "media";
+  if (media === "text/csv" || media === "text/tab-separated-values" || /\.(csv|tsv)$/i.test(path)) return "csv";
+  if (media === "application/json" || /\.json$/i.test(path)) return "json";
+  if (media === "text/markdown" || /\.(md|markdown)$/i.test(path)) return "markdown";
+  if (media.startsWith("text/") || media === "image/svg+xml" || media === "application/yaml" || media === "application/toml" || TEXTS.test(path)) return "text";
+  if (media === "" && /\.(png|jpe?g|gif|webp|bmp|avif)$/i.test(path)) return "image";
+  return "other";
+}
+
+export interface Folder {
+  name: string;
+  path: string;
+  folders: Folder[];
+  files: Artifact[];
+  size: number;
+  count: number;
+}
+
+/** Files as folders. */
+export function treeOf(files: readonly Artifact[]): Folder {
+  const root: Folder = { name: "", path: "", folders: [], files: [], size: 0, count: 0 };
+  const known = new Map<string, Folder>([["", root]]);
+  const folder = (path: string): Folder => {
+    const found = known.get(path);
+    if (found) return found;
+    const slash = path.lastIndexOf("/");
+    const made: Folder = { name: path.slice(slash + 1), path, folders: [], files: [], size: 0, count: 0 };
+    known.set(path, made);
+    folder(slash < 0 ? "" : path.slice(0, slash)).folders.push(made);
+    return made;
+  };
+  for (const file of files) {
+    const slash = file.path.lastIndexOf("/");
+    let path = slash < 0 ? "" : file.path.slice(0, slash);
+    folder(path).files.push(file);
+    for (;;) {
+      const one = folder(path);
+      one.size += Number(file.size);
+      one.count++;
+      if (!path) break;
+      const at = path.lastIndexOf("/");
+      path = at < 0 ? "" : path.slice(0, at);
+    }
+  }
+  return root;
+}

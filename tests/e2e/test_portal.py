@@ -1,0 +1,229 @@
+"""The portal in a real browser, on a real server with real runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.browser import Visit, shot, violations, visit
+from tests.e2e.conftest import Site
+from tests.e2e.seed import LONG, NAN_STEP, SPIKE_STEP, loss
+
+pytestmark = pytest.mark.engine
+
+
+def chart_csv(page: Page, title: str, tmp_path: Path) -> list[dict[str, str]]:
+    """What a chart draws, as it is exported."""
+    chart = page.locator(f'[data-chart="{title}"]')
+    chart.scroll_into_view_if_needed()
+    expect(chart).not_to_have_attribute("aria-busy", "true")
+    chart.get_by_title(f"Options of {title}").click()
+    with page.expect_download() as download:
+        chart.get_by_text("Save as CSV").click()
+    path = tmp_path / "chart.csv"
+    download.value.save_as(path)
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_experiments_and_their_runs_by_keyboard(site: Site, visitor: Visit) -> None:
+    page = visitor.open("/", "text=diabetes")
+    expect(page.locator("[data-row]")).to_have_count(2)
+    page.keyboard.press("/")
+    page.keyboard.type("diab")
+    expect(page.locator("[data-row]")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/w/local/e/diabetes"))
+    expect(page.locator("[data-run]")).to_have_count(12)
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(page.get_by_text("2 runs selected")).to_be_visible()
+    page.keyboard.press("c")
+    expect(page).to_have_url(re.compile(r"/w/local/compare\?runs="))
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("e")
+    expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+
+
+def test_the_first_paint_has_content(site: Site, visitor: Visit) -> None:
+    """The page asks nothing before it shows a run: the shell carried the answer."""
+    page = visitor.context.new_page()
+    calls: list[str] = []
+    page.on("request", lambda request: calls.append(request.url))
+    page.route("**/runstream.v1.*/**", lambda route: route.abort())
+    page.goto(visitor.base + site.full)
+    expect(page.get_by_role("heading", name="brave-fern")).to_be_visible()
+    expect(page.get_by_text("3,295.7")).to_be_visible()
+    assert not [url for url in calls if "GetRun" in url or "ListSeries" in url]
+
+
+def test_every_kind_of_metric_is_drawn_as_what_it_is(site: Site, visitor: Visit, tmp_path: Path) -> None:
+    page = visitor.open(f"{site.full}/metrics", '[data-chart="train/loss"]')
+    for title in ("train/loss", "train/accuracy", "grad/norm", "accuracies", "Cosine Wave", "roc", "layers"):
+        expect(page.locator(f'[data-chart="{title}"]')).to_have_count(1)
+    for tile in ("alpha", "mse", "best epoch"):
+        expect(page.locator(".tile").filter(has_text=tile)).to_have_count(1)
+    wave = chart_csv(page, "Cosine Wave", tmp_path)
+    assert [(float(row["angle"]), float(row["value"])) for row in wave] == [
+        (k / 10, math.cos(k / 10)) for k in range(63)
+    ]
+    values = chart_csv(page, "accuracies", tmp_path)
+    assert [float(row["value"]) for row in values] == [0.6, 0.7, 0.9, 0.85]
+    norm = chart_csv(page, "grad/norm", tmp_path)
+    assert [row["not_finite"] for row in norm] == ["inf", "", "-inf", "", "nan", ""]
+    layers = chart_csv(page, "layers", tmp_path)
+    assert {row["line"] for row in layers} == {"loss", "width"}
+
+
+def test_a_long_line_is_exact_at_every_zoom_down_to_what_was_logged(
+    site: Site, visitor: Visit, tmp_path: Path
+) -> None:
+    page = visitor.open(f"{site.full}/metrics?q=train/loss", '[data-chart="train/loss"] canvas')
+    rows = chart_csv(page, "train/loss", tmp_path)
+    assert 100 < len(rows) < 2000
+    assert max(float(row["max"]) for row in rows) == 9.5  # the spike, in whatever bucket it is
+    finite = [loss(step) for step in range(LONG) if step != NAN_STEP]
+    assert min(float(row["min"]) for row in rows) == min(finite)
+    assert [row for row in rows if row["not_finite"]] != []
+    low, high = SPIKE_STEP - 200, SPIKE_STEP + 200
+    page.goto(f"{visitor.base}{site.full}/metrics?q=train/loss&zoom={low}..{high}")
+    expect(page.locator('[data-chart="train/loss"] .badge')).to_have_text("raw")
+    rows = chart_csv(page, "train/loss", tmp_path)
+    assert [int(row["step"]) for row in rows] == list(range(low, high + 1))
+    assert [float(row["value"]) for row in rows] == [loss(step) for step in range(low, high + 1)]
+
+
+def test_dragging_zooms_all_charts_and_double_click_resets(site: Site, visitor: Visit) -> None:
+    page = visitor.open(f"{site.full}/metrics?q=train", '[data-chart="train/loss"] canvas')
+    expect(page.locator('[data-chart="train/loss"]')).not_to_have_attribute("aria-busy", "true")
+    plot = page.locator('[data-chart="train/loss"] [data-testid=plot]')
+    box = plot.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=4)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile("zoom="))
+    expect(page.get_by_title("Show all (double-click)")).to_have_count(2)
+    page.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    expect(page.locator('[data-chart="train/loss"] .plot-tip')).to_contain_text("step")
+    page.mouse.dblclick(box["x"] + box["width"] * 0.5, middle)
+    expect(page).not_to_have_url(re.compile("zoom="))
+
+
+def test_pictures_of_charts(site: Site, visitor: Visit, tmp_path: Path) -> None:
+    page = visitor.open(f"{site.full}/metrics?q=roc", '[data-chart="roc"] canvas')
+    chart = page.locator('[data-chart="roc"]')
+    expect(chart).not_to_have_attribute("aria-busy", "true")
+    for kind, begins in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        chart.get_by_title("Options of roc").click()
+        with page.expect_download() as download:
+            chart.get_by_text(f"Save as {kind}").click()
+        path = tmp_path / kind
+        download.value.save_as(path)
+        assert path.read_bytes().startswith(begins)
+
+
+def test_tables_show_texts_and_rows(site: Site, visitor: Visit) -> None:
+    page = visitor.open(f"{site.full}/tables", '[data-table="note"] td')
+    expect(page.locator('[data-table="note"]')).to_contain_text("learning rate halved")
+    expect(page.locator('[data-table="note"]')).to_contain_text("<script>alert(2)</script>")
+    expect(page.locator('[data-table="nothing"]')).to_contain_text("empty")
+    page.locator('[data-table="roc"]').scroll_into_view_if_needed()
+    expect(page.locator('[data-table="roc"] tbody tr')).to_have_count(21)
+
+
+def test_the_ledger_is_on_the_page(site: Site, visitor: Visit) -> None:
+    page = visitor.open(site.full, ".run-head")
+    expect(page.locator(".ledger")).to_contain_text(re.compile(r"logged ([\d,]+) = stored \1"))
+
+
+def test_what_others_wrote_does_nothing(site: Site, visitor: Visit) -> None:
+    run = f"/w/local/r/{site.ids['hostile']}"
+    for path in ("/w/local/e/hostile", run, f"{run}/metrics", f"{run}/tables"):
+        page = visitor.open(path, "main h1")
+        page.wait_for_timeout(300)
+        assert page.locator("main script, main iframe, main img[src=x]").count() == 0
+        page.close()
+    answer = visitor.context.request.get(
+        f"{visitor.base}/login?token={site.server.token}&next=//evil.example", max_redirects=0
+    )
+    assert answer.headers["location"] == "/"
+
+
+def test_signing_in(site: Site, browser: Browser) -> None:
+    with visit(browser, site.server.http, None) as stranger:
+        stranger.expected += ["401", "403"]
+        page = stranger.open(f"{site.full}/metrics?q=roc", "text=Sign in")
+        page.get_by_label("API key or token").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("not known")
+        page.get_by_label("API key or token").fill(site.server.token)
+        page.keyboard.press("Enter")
+        expect(page.locator('[data-chart="roc"]')).to_be_visible()
+
+
+def test_below_a_path_of_a_proxy(site: Site, browser: Browser) -> None:
+    headers = {"x-forwarded-prefix": "/team/runs"}
+    with visit(browser, site.server.http, None, extra_http_headers=headers) as guest:
+        guest.expected += ["401"]
+        page = guest.open("/team/runs/w/local/e/diabetes", "text=Sign in")
+        page.get_by_label("API key or token").fill(site.server.token)
+        page.keyboard.press("Enter")
+        page.locator("[data-run] a").first.click()
+        expect(page).to_have_url(re.compile(r"/team/runs/w/local/r/"))
+        expect(page.locator(".run-head")).to_be_visible()
+
+
+def test_what_is_not_there_says_so(site: Site, visitor: Visit) -> None:
+    visitor.expected += ["404"]
+    page = visitor.open("/w/local/r/none", ".problem")
+    expect(page.locator(".problem")).to_contain_text("none")
+    page = visitor.open("/w/local/e/none", ".empty")
+    expect(page.locator(".empty code")).to_contain_text("start_logging")
+    page = visitor.open("/nowhere", ".empty")
+
+
+PAGES = {
+    "experiments": ("/", "[data-row]"),
+    "runs": ("/w/local/e/diabetes", "[data-run]"),
+    "overview": ("FULL", ".pairs"),
+    "metrics": ("FULL/metrics", ".tiles"),
+    "tables": ("FULL/tables", '[data-table="note"] td'),
+    "compare": ("COMPARE", ".differences"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_is_accessible_and_fits_a_phone(site: Site, browser: Browser, name: str) -> None:
+    path, wait = PAGES[name]
+    path = path.replace("FULL", site.full).replace("COMPARE", compared(site))
+    for theme in ("light", "dark"):
+        for width, height in ((1440, 900), (380, 800)):
+            size = {"width": width, "height": height}
+            with visit(
+                browser, site.server.http, site.server.token, viewport=size, color_scheme=theme
+            ) as guest:
+                page = guest.open(path, wait)
+                page.wait_for_load_state("networkidle")
+                assert violations(page) == []
+                wide = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
+                assert wide <= 0, f"{name} is {wide} px wider than {width}"
+                shot(page, f"{name}-{width}-{theme}")
+
+
+def compared(site: Site) -> str:
+    return f"/w/local/compare?runs={','.join([site.ids['full'], *site.ids['sweep'][:5]])}"
