@@ -12,7 +12,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from runstream import cli_cancel, cli_doctor, cli_files, cli_read, cli_sync, cli_verify
+from runstream import cli_cancel, cli_doctor, cli_files, cli_logs, cli_read, cli_sync, cli_verify
 from runstream.cli_read import CommandError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_read.register(commands)
     cli_cancel.register(commands)
     cli_files.register(commands)
+    cli_logs.register(commands)
     cli_sync.register(commands)
     cli_verify.register(commands)
     cli_doctor.register(commands)

@@ -33,6 +33,7 @@ from runstream.errors import (
     UserError,
     VersionError,
 )
+from runstream.log_reads import LogReads
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -112,7 +113,7 @@ class Selection:
     max_time_ns: int | None = None
 
 
-class Client(Changes, Artifacts):
+class Client(Changes, Artifacts, LogReads):
     """Asks a server. Keeps connections open; `close` or a `with` block ends them."""
 
     def __init__(

@@ -135,6 +135,12 @@ SETTINGS = (
         "workspace `local`.",
     ),
     ClientSetting(
+        "RUNSTREAM_CAPTURE_CONSOLE",
+        "1",
+        "0 or 1",
+        "0: what a run prints is not kept.",
+    ),
+    ClientSetting(
         "RUNSTREAM_LAUNCH_ID",
         "",
         "text",

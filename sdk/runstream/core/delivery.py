@@ -144,7 +144,9 @@ def spools() -> list[str]:
     return sorted(set(roots))
 
 
-def ask_flush(writer: Writer, timeout_s: float, files: bool = False) -> dict[str, Any]:
+def ask_flush(
+    writer: Writer, timeout_s: float, *, files: bool = False, logs: bool = False
+) -> dict[str, Any]:
     """Have everything delivered that the writer holds now, and wait for it. Never raises.
 
     Returns the sender's answer, or one like it when there is none.
@@ -153,6 +155,7 @@ def ask_flush(writer: Writer, timeout_s: float, files: bool = False) -> dict[str
         "op": "flush",
         "writer": writer.id.hex(),
         "seq_end": writer.seq_end,
+        "logs": logs,
         "timeout_ms": max(1, int(timeout_s * 1000)),
         "files": files,
     }
@@ -165,10 +168,10 @@ def ask_flush(writer: Writer, timeout_s: float, files: bool = False) -> dict[str
 
 
 def flush(
-    timeout_s: float, target: Target | None = None, *, files: bool = False
+    timeout_s: float, target: Target | None = None, *, files: bool = False, logs: bool = False
 ) -> tuple[list[dict[str, Any]], str | None, dict[str, Any] | None]:
     """Have everything delivered that this process has logged, or has logged for one target; also its files,
-    if that is wished.
+    and what it has printed, if that is wished.
 
     Returns the log positions that hold it, the server's HTTP address if the sender knows it, and the first
     answer of a sender that could not do it.
@@ -185,7 +188,7 @@ def flush(
         if is_offline(writer.folder.root):
             return positions, http, {"ok": False, "error": "offline", "detail": "RUNSTREAM_MODE is offline"}
         while True:
-            answer = ask_flush(writer, max(0.0, deadline - time.monotonic()), files)
+            answer = ask_flush(writer, max(0.0, deadline - time.monotonic()), files=files, logs=logs)
             if answer.get("error") not in ("no_sender", "unknown_writer") or time.monotonic() > patience:
                 break
             time.sleep(0.02)  # the sender is only just starting, or hasn't seen the folder yet
@@ -248,7 +251,7 @@ def _drain() -> dict[str, Any] | None:
     deadline = start + (_LONG_WAIT_S if long else _SHORT_WAIT_S)
     try:
         while True:
-            _, _, problem = flush(max(0.0, deadline - time.monotonic()), files=True)
+            _, _, problem = flush(max(0.0, deadline - time.monotonic()), files=True, logs=True)
             if (
                 problem is None
                 or not long

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, NoReturn
 
+from runstream.capture import console
 from runstream.core import delivery
 from runstream.core.notices import say
 from runstream.core.state import unkept_calls
@@ -173,9 +174,11 @@ def _at_exit() -> None:
         except Exception as error:
             say(f"at the end of the process: {error!r}")
     outcome = _outcome or {"outcome": "clean", "exit_code": 0, "error_message": ""}
+    console.settle()
     writers = process.writers()
     for writer in writers:
         try:
+            writer.console.tell_left_out()
             writer.exit(outcome)
         except Exception:  # lost just now; a killed writer says no more either
             continue

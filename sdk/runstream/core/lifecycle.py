@@ -5,6 +5,7 @@ from time import time_ns
 from types import TracebackType
 from typing import Literal, Self
 
+from runstream.capture import console
 from runstream.core import changes, delivery, exit
 from runstream.core.handle import RunHandle
 from runstream.core.notices import say
@@ -78,6 +79,7 @@ class RunLifecycle(RunHandle):
                 "error_code": code,
             }
             self._before_end()
+            console.end(state)
             state.keep(lambda channel: channel.event(layout.RUN_ENDED, content, now, last_words=True))
             state.status = status
             facts = state.facts
@@ -94,6 +96,8 @@ class RunLifecycle(RunHandle):
         """What is to be kept before the end is said."""
 
     def __enter__(self) -> Self:
+        """What is printed in the block is kept in the run's log."""
+        console.begin(self._state)
         return self
 
     def __exit__(
@@ -103,6 +107,7 @@ class RunLifecycle(RunHandle):
         trace: TracebackType | None,
     ) -> Literal[False]:
         state = self._state
+        console.end(state)
         if state.status in FINAL:
             return False
         if not state.decides():

@@ -190,13 +190,15 @@ def wait_for(target: Target, positions: Iterable[Any]) -> None:
             changed[key] = position
 
 
-def flushed(target: Target, wait_s: float = _WAIT_S, *, files: bool = False) -> tuple[list[Any], str | None]:
-    """Have delivered what this process has logged, with its files if they are wished. Returns what the read
-    must wait for, and where to read."""
+def flushed(
+    target: Target, wait_s: float = _WAIT_S, *, files: bool = False, logs: bool = False
+) -> tuple[list[Any], str | None]:
+    """Have delivered what this process has logged, with its files or logs if they are wished. Returns what
+    the read must wait for, and where to read."""
     changed = list(_changes.get(target, {}).values())
     if process.writer_of(target) is None:
         return changed, None
-    positions, http, problem = delivery.flush(wait_s, target, files=files)
+    positions, http, problem = delivery.flush(wait_s, target, files=files, logs=logs)
     if problem is None:
         return [*changed, *positions], http
     detail = problem.get("detail") or problem.get("error")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from runstream.capture import console
 from runstream.core import delivery, display, exit, outputs, reads, values, waiting
 from runstream.core.attributes import RunAttributes
 from runstream.core.experiment import Experiment
@@ -11,7 +12,7 @@ from runstream.core.figures import RunFigures
 from runstream.core.hierarchy import RunHierarchy
 from runstream.core.lifecycle import RunLifecycle
 from runstream.core.logging import RunLogging
-from runstream.core.reading import RunReading
+from runstream.core.logs import RunLogs
 from runstream.core.record import RunRecord
 from runstream.core.registration import RunModels
 from runstream.core.state import ATTACHED, MAIN, WORKER, RunState, attach, known
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 _classes: "dict[str, type[Run]]" = {}
 
 
-class Run(
-    RunFigures, RunLogging, RunModels, RunAttributes, RunHierarchy, RunLifecycle, RunReading, RunStorage
-):
+class Run(RunFigures, RunLogging, RunModels, RunAttributes, RunHierarchy, RunLifecycle, RunLogs, RunStorage):
     """A run.
 
     Logging to it costs about half a microsecond, never waits for a server and never fails because of one.
@@ -86,6 +85,8 @@ class Run(
             "run_type": run_type,
         }
         state.keep(lambda channel: channel.event(layout.RUN_STARTED, content, now, last_words=True))
+        if not parent:  # children that are only made print nothing; a `with` block says who does
+            console.begin(state)
         delivery.nudge_sender()
         return run
 

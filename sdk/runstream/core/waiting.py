@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from runstream.core.logs import LogFollower
 from runstream.core.notices import say
 from runstream.core.record import FINAL
 from runstream.errors import ActivityFailedError, ExperimentExecutionError, ServiceError
@@ -28,7 +29,7 @@ class Follower(Protocol):
         """Print the rest: the run is over."""
 
 
-follow: "Callable[[Run], Follower] | None" = None
+follow: "Callable[[Run], Follower]" = LogFollower
 """Makes what shows the log of a run."""
 
 
@@ -47,7 +48,7 @@ def wait(run: "Run", *, show: bool, to_the_end: bool) -> None:
             once=f"wait {run.id}",
         )
     over = FINAL if to_the_end else _NEARLY_OVER
-    follower = follow(run) if show and follow is not None else None
+    follower = follow(run) if show else None
     if show:
         print(f"RunId: {run.id}\nWeb View: {run.get_portal_url()}", flush=True)
     pause, answered = _FIRST_S, False

@@ -18,6 +18,7 @@ class Flush:
         self.writer = str(request["writer"])
         self._seq_end = int(request["seq_end"])
         self._deadline = time.monotonic() + min(float(request.get("timeout_ms", 30_000)) / 1000, _MOST_WAIT_S)
+        self._logs = bool(request.get("logs"))  # wait for them too
         self._answer = answer
         self._polls_left = 2  # a commit is taken in the poll after the one that saw it
         self._attempts: int | None = None
@@ -32,10 +33,11 @@ class Flush:
         """Answer if it can be answered now. `starting`: a server was just started and may come up."""
         if tail is None or publisher is None:
             self._fail("unknown_writer", "no such writer in this spool", 0)
-        elif not self._polls_left and tail.delivered(self._seq_end) and self._uploaded(tail):
+        elif not self._polls_left and tail.delivered(self._seq_end) and self._rest(tail):
             positions = [
                 {"topic": p.topic, "partition": p.partition, "offset": p.offset, "epoch": p.epoch}
                 for p in tail.state.positions.values()
+                if p.topic != "logs" or self._logs
             ]
             self._answer.set_result({"ok": True, "positions": positions, "http": publisher.http_url})
         elif now >= self._deadline:
@@ -48,6 +50,10 @@ class Flush:
         else:
             return False
         return True
+
+    def _rest(self, tail: WriterTail) -> bool:
+        """Whether files and logs are in the log too, if that is wished."""
+        return self._uploaded(tail) and (not self._logs or tail.logs_delivered())
 
     def _uploaded(self, tail: WriterTail) -> bool:
         """Whether the files are in the log that waited when this was asked, if that is wished too."""

@@ -1,6 +1,6 @@
 """What the sender itself states of a writer: that it began to log to a run, ended, and is drained."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from runstream.sender import events, refusals
@@ -27,7 +27,15 @@ class _Reported:
 class Lifecycle:
     """Makes the events of one writer for all its runs."""
 
-    def __init__(self, header: Header, state: WriterState, runs: dict[int, RunDefinition]) -> None:
+    def __init__(
+        self,
+        header: Header,
+        state: WriterState,
+        runs: dict[int, RunDefinition],
+        held: Callable[[int], bool] = lambda _: False,
+    ) -> None:
+        """`held` says of a run whether some of its logs are not delivered yet."""
+        self._held = held
         self._header = header
         self._state = state
         self._runs = runs
@@ -127,7 +135,7 @@ class Lifecycle:
             reach = delivered.ended + 1
         else:
             return self._refused(run, reported, idle)
-        if state.acked_seq < reach:
+        if state.acked_seq < reach or self._held(run.index):
             return [], True
         refused = refusals.records(delivered.refusals)
         counts = (delivered.logged, delivered.rejected, delivered.lost, refused)

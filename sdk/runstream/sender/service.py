@@ -314,6 +314,8 @@ class Sender:
     def _check_flushes(self, now: float) -> None:
         for flush in self._flushes[:]:
             tail, publisher, *_ = self._found.get(flush.writer, (None, None))
+            if tail is not None:
+                self._hot.add(tail)  # of logs no probe tells
             starting = (
                 publisher is not None
                 and publisher is self._publishers.get(None)

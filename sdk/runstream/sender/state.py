@@ -54,6 +54,7 @@ class WriterState:
     dropped: dict[int, int] = field(default_factory=dict)
     exit: dict[str, Any] | None = None  # the payload, and its `seq`
     death: dict[str, Any] | None = None  # `time_ns`, `how`
+    logs: dict[str, Any] | None = None  # how far they are delivered
     refused: list[str] = field(default_factory=list)  # reasons, the first few
 
     def run(self, index: int) -> RunState:
@@ -99,6 +100,7 @@ class WriterState:
             "exit": self.exit,
             "death": self.death,
             "refused": self.refused,
+            "logs": self.logs,
             "digests": {
                 str(index): tally.dump(run.logged, run.rejected)
                 for index, run in self.runs.items()
@@ -136,6 +138,7 @@ class WriterState:
                 exit=content["exit"],
                 death=content["death"],
                 refused=content.get("refused", []),
+                logs=content.get("logs"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"state.json is damaged: {error!r}") from error

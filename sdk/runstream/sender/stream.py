@@ -91,6 +91,8 @@ class Publisher:
 
     def _record(self, record: Outgoing) -> twin_pb2.PublishRecord:
         data = record.data
+        if record.logs:
+            return twin_pb2.PublishRecord(logs=data, crc32=zlib.crc32(data))
         if not record.points:
             return twin_pb2.PublishRecord(run_events=data, crc32=zlib.crc32(data))
         if self._compress is not None:

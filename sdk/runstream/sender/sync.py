@@ -177,7 +177,7 @@ class _Sync:
                 turn = [tail for tail in turn if (records := tail.request(now)) and publisher.send(records)]
         for tail in list(self._active):
             living = not tail.dead and tail.read_up and tail.delivered(tail.reader.seen)
-            if tail.drained or (living and not tail.uploads.look()):
+            if tail.drained or (living and not tail.uploads.look() and tail.logs_delivered()):
                 self._finish(tail)
                 moved = True
         return moved

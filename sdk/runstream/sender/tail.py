@@ -13,6 +13,7 @@ from runstream.sender.cutter import Cut, Cutter
 from runstream.sender.definitions import Definitions
 from runstream.sender.header import Header
 from runstream.sender.lifecycle import Lifecycle
+from runstream.sender.logs import LogTail
 from runstream.sender.progress import Piece, Progress
 from runstream.sender.refusals import Reason
 from runstream.sender.state import WriterState
@@ -38,6 +39,7 @@ class Outgoing:
     generation: int
     data: bytes
     points: bool
+    logs: bool = False
     piece: Piece | None = None
     logged: Tallies = field(default_factory=dict)
     said: tuple[list[run_pb2.RunEvent], int] | None = None
@@ -82,7 +84,7 @@ class WriterTail:
         self.read_to_end = False
         self._begin()
         self.definitions.read()  # all are new to the lifecycle
-        self.lifecycle = Lifecycle(header, self.state, self.definitions.runs)
+        self.lifecycle = Lifecycle(header, self.state, self.definitions.runs, self._logs_held)
         self.lifecycle.touch_all()
         self._dirty = False
 
@@ -109,6 +111,7 @@ class WriterTail:
         s.acked_seq = self.reader.taken
         self.cutter = Cutter(self.reader, self.definitions, self._request_bytes, self._copy)
         self.progress = Progress(s)
+        self.logs = LogTail(self.folder, self.header, self.definitions, s.logs)
         self._outbox: deque[Outgoing] = deque()
         self._again: list[Outgoing] = []  # refused for now
         self._cut: Cut | None = None
@@ -126,6 +129,7 @@ class WriterTail:
                 self.state.run(index).ended = run.ended
             self.generation += 1
             self.reader.close()
+            self.logs.close()
             self.read_to_end = False
             self._begin()
             self.lifecycle.restart(self.state)
@@ -142,7 +146,7 @@ class WriterTail:
     @property
     def has_more(self) -> bool:
         """Whether something waits to be sent that no poll would find."""
-        return bool(self._outbox or self._again or self._cut) or not self.lifecycle.idle
+        return bool(self._outbox or self._again or self._cut) or not self.lifecycle.idle or self.logs.has_more
 
     def probe(self) -> tuple[memoryview, int] | None:
         """A word that is not 0 when something new is there; None: only a poll can tell."""
@@ -151,13 +155,14 @@ class WriterTail:
     def poll(self) -> bool:
         """Look for what is new. True when it was found."""
         before = self.reader.seen
+        logs = self.logs.poll(self.dead)
         if not self.read_to_end or not self.read_up:
             found = self.reader.poll(final=self.dead)
             if found or self._copy:
                 self._read_definitions()
             if self.dead and not found and self.read_up:
                 self._end_reading()
-        return self.reader.seen != before or self.reader.finds_late
+        return self.reader.seen != before or self.reader.finds_late or logs
 
     def _read_definitions(self) -> None:
         new = self.definitions.read()
@@ -174,7 +179,8 @@ class WriterTail:
     @property
     def busy(self) -> bool:
         """Whether something is to be sent, or is under way."""
-        return self.has_more or not self.progress.idle or not self.read_up or self.reader.finds_late
+        waits = not self.logs.idle or not self.progress.idle
+        return self.has_more or waits or not self.read_up or self.reader.finds_late
 
     def look(self, thoroughly: bool) -> None:
         """What needs no look at every poll: whether the writer lives; also new segments and runs."""
@@ -243,11 +249,16 @@ class WriterTail:
             made = next(self._cut.records, None)
             if made is not None:
                 piece.waiting += 1
-                return Outgoing(self, self.generation, made.data, made.points, piece, made.logged)
+                return Outgoing(
+                    self, self.generation, made.data, made.points, piece=piece, logged=made.logged
+                )
             self._finish_cut(self._cut)
             self._cut = None
         self._say()
-        return self._outbox.popleft() if self._outbox else None
+        if self._outbox:
+            return self._outbox.popleft()
+        data = self.logs.next(self.dead)
+        return None if data is None else Outgoing(self, self.generation, data, False, logs=True)
 
     def _next_cut(self) -> bool:
         cut = self.cutter.next()
@@ -287,6 +298,10 @@ class WriterTail:
         if record.said is not None:
             self.lifecycle.acknowledged(*record.said)
             self._dirty = True
+        if record.logs:
+            self.logs.acknowledged()
+            self.state.logs = self.logs.dump()
+            self._dirty = True
         if record.piece is not None:
             record.piece.waiting -= 1
             self._advance()
@@ -320,13 +335,20 @@ class WriterTail:
         if record.points:
             indexes = {run.run: run.index for run in self.definitions.runs.values()}
             return [
-                Outgoing(self, self.generation, part.data, True, record.piece, part.logged)
+                Outgoing(self, self.generation, part.data, True, piece=record.piece, logged=part.logged)
                 for part in halves(record.data, indexes)
             ]
-        if record.said is not None:
+        if record.said is not None or record.logs:
             return []
         return [
-            Outgoing(self, self.generation, data, False, record.piece, dict.fromkeys(record.logged, tally))
+            Outgoing(
+                self,
+                self.generation,
+                data,
+                False,
+                piece=record.piece,
+                logged=dict.fromkeys(record.logged, tally),
+            )
             for data, tally in events.single_events(record.data)
         ]
 
@@ -352,7 +374,16 @@ class WriterTail:
             and not self._again
             and self.lifecycle.settled
             and not self.uploads.look()
+            and self.logs_delivered()
         )
+
+    def logs_delivered(self) -> bool:
+        """Whether everything that was printed up to now, and seen in folders of logs, is acknowledged."""
+        self.logs.poll(self.dead)
+        return self.logs.idle
+
+    def _logs_held(self, run: int) -> bool:
+        return self.logs.held(run, self.dead)
 
     @property
     def undelivered(self) -> int:
@@ -393,5 +424,6 @@ class WriterTail:
     def close(self) -> None:
         """Give all descriptors back."""
         self.reader.close()
+        self.logs.close()
         self.definitions.close()
         self.liveness.close()

@@ -50,6 +50,8 @@ def tidy(tail: WriterTail) -> bool:
     if gone:
         _remove_segments(tail, gone)
         state.make_ballast(tail.folder)
+    for path in tail.logs.delivered_files():
+        path.unlink(missing_ok=True)
     for records, done in to_punch:
         punch(records.path, records.punched, done)
         records.punched = done

@@ -41,6 +41,11 @@ class Channel:
         parts: list[list[Bytes]] = [[layout.json_bytes({**content, "time_ns": time_ns})]]
         return self.writer.record(self.index, kind, parts, time_ns, last_words=last_words)
 
+    def log(self, path: str, data: bytes, time_ns: int) -> bool:
+        """Write a piece of a log."""
+        self.writer.log(self.index, path, data, time_ns)
+        return True
+
     def block(self, parts: list[list[Bytes]], series: int, time_ns: int) -> bool:
         """Write the elements of a list or table."""
         return self.writer.record(self.index, layout.BLOCK_RECORD, parts, time_ns, series=series)

@@ -79,6 +79,16 @@ def make_key(kind: int, run: int, series: int) -> int:
     return kind << 56 | run << 32 | series
 
 
+CONSOLE_ENDING = ".console"
+CONSOLE_BYTES = 4 << 20  # a file of logs is left for the next when it has reached this
+CONSOLE_SPAN = 1 << 32  # offsets from one such file to the next
+
+
+def console_name(number: int) -> str:
+    """File of a writer's logs."""
+    return f"{number:08d}{CONSOLE_ENDING}"
+
+
 # -------------------------------------------------------------------------------------- records
 
 MAGIC = 0x31435352
@@ -100,6 +110,12 @@ GAP = 20
 MODEL_REGISTERED = 24
 RUN = 32
 SERIES = 33
+
+# In files of logs.
+LOG_PIECE = 40
+LOG_FOLDER = 41
+LOG_PIECE_HEADER = Struct("<qH")  # time, length of the path
+MOST_PIECE_BYTES = 1 << 16
 
 # Layouts of a block's columns.
 LAYOUT_DOUBLE = 1

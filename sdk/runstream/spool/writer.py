@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from runstream.home import user_key
 from runstream.spool import folder as places
 from runstream.spool import layout
+from runstream.spool.console import MOST_BYTES, Console
 from runstream.spool.files import FileFolder
 from runstream.spool.folder import WriterFolder
 from runstream.spool.layout import Bytes
@@ -82,6 +83,7 @@ class Writer:
         self._run_indexes = iter(range(layout.MAX_RUNS))
         self._series_indexes = iter(range(layout.MAX_SERIES))
         self._series: dict[tuple[str, str, str], int] = {}
+        self.console = Console(folder, min(MOST_BYTES, target.cap_bytes // 8))
         self.dropped: dict[int, Tally] = {}
         self._dropped_calls = Tally()
         self._next_report = 1
@@ -222,6 +224,14 @@ class Writer:
         if self._untold:
             self._report(segment)
         return True
+
+    def log(self, run: int, path: str, data: bytes, time_ns: int) -> None:
+        """Keep what was printed. Raises WriterLostError before anything is kept."""
+        if self.lost:
+            raise WriterLostError
+        self.console.piece(run, path.encode(), data, time_ns)
+        if self.console.gone:
+            raise self._lose()
 
     def _abandon(self, segment: Segment, seq: int, run: int, time_ns: int) -> None:
         """Say that nothing will come under this sequence number."""
@@ -403,4 +413,5 @@ class Writer:
             segment.close()
             segment = segment.following.get(0)
         self._names.close()
+        self.console.close()
         self.folder.close()

@@ -1,0 +1,165 @@
+"""Keeps what Python code prints while a run is going: a copy of each `write` on standard output and error.
+
+The streams stay what they are, wherever references to them are held (logging's handlers, progress bars,
+notebooks): their method `write` is covered as long as a run captures, and uncovered afterwards. Nothing is
+piped through another process. What C code or child processes print does not pass here.
+
+The run that was begun last, or whose `with` block was entered last, owns what is printed.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from runstream.capture.lines import Lines
+from runstream.core.state import RunState
+from runstream.spool import process
+
+_MOST_OWNERS: Final = 100
+_NAMES: Final = ("stdout", "stderr")
+
+_lock = threading.RLock()
+_owners: list[RunState] = []  # the last one owns
+_covers: "list[_Cover]" = []
+_hooked = False
+
+
+def begin(state: RunState) -> None:
+    """Let a run own what is printed from here on, if that is to be captured. Never raises."""
+    if state.silent or state.submitted or not wanted("RUNSTREAM_CAPTURE_CONSOLE"):
+        return  # what a submitted script prints goes to a file of its launcher's
+    with _lock:
+        _leave(state)
+        _settle()
+        _owners.append(state)
+        del _owners[:-_MOST_OWNERS]
+        _cover()
+
+
+def end(state: RunState) -> None:
+    """What is printed is no longer the run's. Never raises."""
+    with _lock:
+        if any(owner is state for owner in _owners):
+            _settle()
+            _leave(state)
+            if not _owners:
+                _uncover()
+
+
+def settle() -> None:
+    """Keep unfinished lines too: the process ends."""
+    with _lock:
+        _settle()
+
+
+def wanted(setting: str) -> bool:
+    """Whether a kind of capture is on, as the environment says."""
+    return os.environ.get(setting, "").strip().lower() not in ("0", "off", "false", "no")
+
+
+def log_path(rank: int | None) -> str:
+    """Where output of a process is kept in the run's tree."""
+    return "logs/user_log.txt" if not rank else f"logs/user_log_rank_{rank}.txt"
+
+
+def _leave(state: RunState) -> None:
+    _owners[:] = [owner for owner in _owners if owner is not state]
+
+
+def _settle() -> None:
+    for cover in _covers:
+        cover.settle()
+
+
+class _Cover:
+    """One stream whose `write` is covered."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self._lines = Lines()
+        self._write: Callable[[Any], Any] = stream.write
+        self._own = "write" in getattr(stream, "__dict__", {})  # the stream's own attribute, to be put back
+        self._mine = self._covered
+        stream.write = self._mine
+
+    def _covered(self, text: Any) -> Any:
+        result = self._write(text)
+        try:
+            if isinstance(text, str) and text:
+                with _lock:
+                    self._keep(self._lines.feed(text, time.monotonic()))
+        except Exception:
+            pass  # printing goes on, whatever is wrong with the tracker
+        return result
+
+    def settle(self) -> None:
+        """Keep what is held of an unfinished line."""
+        try:
+            self._keep(self._lines.rest())
+        except Exception:
+            pass
+
+    def _keep(self, text: str) -> None:
+        if text and _owners:
+            keep(_owners[-1], text)
+
+    def uncover(self) -> None:
+        """Take the cover off, unless somebody has put another above it."""
+        if self.stream.__dict__.get("write") is self._mine:
+            if self._own:
+                self.stream.write = self._write
+            else:
+                del self.stream.write
+
+    def renew(self) -> None:
+        """After a fork: what the parent holds it keeps itself."""
+        self._lines = Lines()
+
+
+def keep(state: RunState, text: str) -> None:
+    """Add text to the log of a run's process."""
+    now = time.time_ns()
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "replace")
+    state.keep(lambda channel: channel.log(log_path(channel.writer.origin.rank), data, now))
+
+
+def _cover() -> None:
+    """Cover the streams that are there now."""
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        process.watch_forks()
+        process.on_fork(_forked)
+    streams = [stream for name in _NAMES if (stream := getattr(sys, name, None)) is not None]
+    if [cover.stream for cover in _covers] == list({id(stream): stream for stream in streams}.values()):
+        return
+    _uncover()
+    for stream in {id(stream): stream for stream in streams}.values():
+        try:
+            _covers.append(_Cover(stream))
+        except (AttributeError, TypeError):
+            pass  # a stream whose methods are fixed: what it prints is not kept
+
+
+def _uncover() -> None:
+    for cover in _covers:
+        cover.settle()
+        try:
+            cover.uncover()
+        except (AttributeError, TypeError):
+            pass
+    _covers.clear()
+
+
+def _forked() -> None:
+    """Another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+    for cover in _covers:
+        cover.renew()
