@@ -58,7 +58,8 @@ class Log:
         self.elements: dict[Identity, Value] = {}
         self.events: dict[tuple[str, str, str, int], run_pb2.RunEvent] = {}
         self.arrivals: list[tuple[str, run_pb2.RunEvent]] = []
-        self.offsets = {"points": 0, "runs": 0}
+        self.logs: dict[tuple[str, str], dict[tuple[str, int], bytes]] = {}
+        self.offsets = {"points": 0, "runs": 0, "logs": 0}
         self.sizes: list[int] = []
         self.repeated = 0
         self.leases: list[set[str]] = []
@@ -76,6 +77,12 @@ class Log:
                 self.events[event.run.run, what, batch.writer.hex(), event.seq] = event
                 self.arrivals.append((batch.writer.hex(), event))
             topic = "runs"
+        elif kind == "logs":
+            pieces = self.logs.setdefault((record.logs.run.run, record.logs.path), {})
+            for piece in record.logs.pieces:
+                key = record.logs.writer.hex(), piece.offset
+                pieces[key] = max(pieces.get(key, b""), piece.data, key=len)
+            topic = "logs"
         else:
             if kind == "compressed_points":
                 data = zstandard.ZstdDecompressor().decompress(record.compressed_points)
@@ -101,6 +108,18 @@ class Log:
             if key.metric == metric and key.column == column and run in (None, key.run)
         ]
         return [value for *_, value in sorted(found, key=lambda row: row[:3])]
+
+    def text(self, run: str, path: str) -> bytes:
+        """A log as a reader gives it, one writer after the other."""
+        with self.lock:
+            pieces = sorted(self.logs.get((run, path), {}).items())
+        found, by, end = b"", "", 0
+        for (writer, offset), data in pieces:
+            if writer != by:
+                by, end = writer, 0
+            found += data[max(0, end - offset) :]
+            end = max(end, offset + len(data))
+        return found
 
     def of_kind(self, kind: str) -> list[run_pb2.RunEvent]:
         with self.lock:

@@ -141,6 +141,12 @@ SETTINGS = (
         "0: what a run prints is not kept.",
     ),
     ClientSetting(
+        "RUNSTREAM_CAPTURE_LOGS",
+        "1",
+        "0 or 1",
+        "0: the files that a run writes into `./logs` are not followed.",
+    ),
+    ClientSetting(
         "RUNSTREAM_LAUNCH_ID",
         "",
         "text",

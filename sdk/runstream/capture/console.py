@@ -80,6 +80,7 @@ class _Cover:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self._lines = Lines()
+        self._feeding = False
         self._write: Callable[[Any], Any] = stream.write
         self._own = "write" in getattr(stream, "__dict__", {})  # the stream's own attribute, to be put back
         self._mine = self._covered
@@ -90,10 +91,19 @@ class _Cover:
         try:
             if isinstance(text, str) and text:
                 with _lock:
-                    self._keep(self._lines.feed(text, time.monotonic()))
+                    self._keep(self._feed(text))
         except Exception:
             pass  # printing goes on, whatever is wrong with the tracker
         return result
+
+    def _feed(self, text: str) -> str:
+        if self._feeding:  # a signal handler prints in the middle of that
+            return text
+        self._feeding = True
+        try:
+            return self._lines.feed(text, time.monotonic())
+        finally:
+            self._feeding = False
 
     def settle(self) -> None:
         """Keep what is held of an unfinished line."""
@@ -117,6 +127,7 @@ class _Cover:
     def renew(self) -> None:
         """After a fork: what the parent holds it keeps itself."""
         self._lines = Lines()
+        self._feeding = False
 
 
 def keep(state: RunState, text: str) -> None:

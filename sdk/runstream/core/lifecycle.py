@@ -5,7 +5,7 @@ from time import time_ns
 from types import TracebackType
 from typing import Literal, Self
 
-from runstream.capture import console
+from runstream.capture import console, folders
 from runstream.core import changes, delivery, exit
 from runstream.core.handle import RunHandle
 from runstream.core.notices import say
@@ -80,6 +80,7 @@ class RunLifecycle(RunHandle):
             }
             self._before_end()
             console.end(state)
+            folders.end(state)
             state.keep(lambda channel: channel.event(layout.RUN_ENDED, content, now, last_words=True))
             state.status = status
             facts = state.facts

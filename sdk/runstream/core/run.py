@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from runstream.capture import console
+from runstream.capture import console, folders
 from runstream.core import delivery, display, exit, outputs, reads, values, waiting
 from runstream.core.attributes import RunAttributes
 from runstream.core.experiment import Experiment
@@ -87,6 +87,7 @@ class Run(RunFigures, RunLogging, RunModels, RunAttributes, RunHierarchy, RunLif
         state.keep(lambda channel: channel.event(layout.RUN_STARTED, content, now, last_words=True))
         if not parent:  # children that are only made print nothing; a `with` block says who does
             console.begin(state)
+            folders.begin(state)
         delivery.nudge_sender()
         return run
 

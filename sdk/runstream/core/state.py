@@ -57,6 +57,7 @@ class RunState:
         "facts",
         "id",
         "launch",
+        "logs_folder",
         "record",
         "restart",
         "role",
@@ -76,6 +77,7 @@ class RunState:
         self.restart = restart
         self.submitted = False  # its launcher decides how it ended, not this process
         self.silent = mode() == DISABLED
+        self.logs_folder: str | None = None  # that the sender follows for the run
         self.facts = Facts()
         self.record: RunRecord | None = None  # as the server had it when it was last asked
         self.channel = _UNBOUND

@@ -46,6 +46,11 @@ class Channel:
         self.writer.log(self.index, path, data, time_ns)
         return True
 
+    def log_folder(self, content: dict[str, object]) -> bool:
+        """Write which folder of logs the run has, or no longer has."""
+        self.writer.console.folder(self.index, content)
+        return True
+
     def block(self, parts: list[list[Bytes]], series: int, time_ns: int) -> bool:
         """Write the elements of a list or table."""
         return self.writer.record(self.index, layout.BLOCK_RECORD, parts, time_ns, series=series)

@@ -56,27 +56,30 @@ class Console:
         """Say what was left out, if that can be said now."""
         with self._lock:
             if self._left_out:
-                self._tell(time_ns())
+                self._tell(time_ns(), last=True)
 
     def _leave_out(self, run: int, path: bytes, size: int) -> None:
         key = run, path
+        if not self._left_out:
+            line = b"[runstream: what follows is left out, the spool is full]\n"
+            self._append(run, layout.LOG_PIECE, _piece(time_ns(), path, line), last=True)
         self._left_out[key] = self._left_out.get(key, 0) + size
 
-    def _tell(self, time_ns: int) -> None:
+    def _tell(self, time_ns: int, last: bool = False) -> None:
         for key, size in list(self._left_out.items()):
-            line = f"[runstream: {size:,} bytes were left out here: the spool is full]\n".encode()
+            line = f"[runstream: {size:,} bytes were left out here]\n".encode()
             run, path = key
-            if not self._append(run, layout.LOG_PIECE, _piece(time_ns, path, line)):
+            if not self._append(run, layout.LOG_PIECE, _piece(time_ns, path, line), last):
                 return
             self._left_out.pop(key, None)
 
-    def _append(self, run: int, kind: int, pieces: list[layout.Bytes]) -> bool:
-        """Append a record. False when there is no room for it."""
+    def _append(self, run: int, kind: int, pieces: list[layout.Bytes], last: bool = False) -> bool:
+        """Append a record. False when there is no room for it; `last` words take what is beyond the bound."""
         record = layout.record(self._folder.writer, kind, run, pieces)
         size = sum(map(len, record))
         try:
             while True:
-                if self._size >= layout.CONSOLE_BYTES and not self._next():
+                if self._size >= layout.CONSOLE_BYTES and not self._next() and not last:
                     return self._no_room()
                 number = self._number
                 file = self._files.get(number)

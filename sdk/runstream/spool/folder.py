@@ -43,7 +43,8 @@ def file_system(path: str | os.PathLike[str]) -> str:
         return ""
 
 
-def _is_local(path: str | os.PathLike[str]) -> bool:
+def is_local(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is on a disk of this machine, as far as that can be told."""
     kind = file_system(path)
     return kind not in _NOT_LOCAL and not kind.startswith("fuse")
 
@@ -87,7 +88,7 @@ def spool_root() -> Path:
         except OSError as error:
             problem = problem or error
             continue
-        if _is_local(root):
+        if is_local(root):
             return root
     raise problem or OSError("no local file system to keep the spool on; set RUNSTREAM_SPOOL")
 
