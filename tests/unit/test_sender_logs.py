@@ -111,7 +111,7 @@ def test_threads_forks_and_signal_handlers_print(sending: Sending) -> None:
         """
 run = experiment.start_logging(run_id="r")
 def handler(*_):
-    try: sys.stdout.write("signal\n")
+    try: sys.stdout.write("signal\\n")
     except RuntimeError: pass     # Python's own streams are not reentrant
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)

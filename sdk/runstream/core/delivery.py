@@ -144,9 +144,7 @@ def spools() -> list[str]:
     return sorted(set(roots))
 
 
-def ask_flush(
-    writer: Writer, timeout_s: float, *, files: bool = False, logs: bool = False
-) -> dict[str, Any]:
+def ask_flush(writer: Writer, timeout_s: float, *, files: bool = False, logs: bool = False) -> dict[str, Any]:
     """Have everything delivered that the writer holds now, and wait for it. Never raises.
 
     Returns the sender's answer, or one like it when there is none.

@@ -1,0 +1,136 @@
+"""Logs of scripts, through a whole server: read by the script itself, by others, and on the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import Place, wait_for
+
+BEGIN = """
+import os, sys
+from runstream import Experiment, Run, Workspace
+experiment = Experiment(Workspace.from_config(), "logs")
+"""
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Place]:
+    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
+    place = Place(root)
+    try:
+        place.up()
+        yield place
+    finally:
+        place.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def test_a_script_reads_what_it_printed(up: Place) -> None:
+    done = up.script(
+        BEGIN
+        + """
+run = experiment.start_logging(run_id="reads")
+print("first")
+os.makedirs("logs", exist_ok=True)
+with open("logs/own.txt", "w") as file: file.write("written\\n")
+run.log("a", 1)
+assert run.get_metrics() == {"a": 1}
+(path,) = [p for p in run.get_all_logs("here") if p.endswith("user_log.txt")]
+assert open(path).read() == "first\\n", open(path).read()
+print("second")
+run.complete()
+import time
+deadline = time.monotonic() + 60
+while True:
+    details = run.get_details_with_logs()["logFiles"]
+    if len(details) == 2: break
+    assert time.monotonic() < deadline, details
+assert details == {"logs/user_log.txt": "first\\nsecond\\n", "logs/own.txt": "written\\n"}, details
+paths = run.get_all_logs("there")
+assert sorted(paths) == ["there/logs/own.txt", "there/logs/user_log.txt"], paths
+run.wait_for_completion(show_output=True)
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Streaming logs/user_log.txt" in done.stdout
+    assert done.stdout.count("second") == 2
+    shown = up.runstream("logs", "reads", "--tail", "1")
+    assert (shown.returncode, shown.stdout) == (0, "second\n")
+    listed = up.runstream("logs", "reads", "--list").stdout.split()
+    assert listed == ["8", "logs/own.txt", "13", "logs/user_log.txt"]
+    other = up.runstream("logs", "reads", "--file", "logs/own.txt")
+    assert other.stdout == "written\n"
+    missing = up.runstream("logs", "reads", "--file", "nothing")
+    assert missing.returncode == 4
+    assert "logs/own.txt" in missing.stderr
+    assert up.runstream("logs", "nobody").returncode == 4
+
+
+def test_the_command_line_follows_a_run_to_its_end(up: Place) -> None:
+    code = (
+        BEGIN
+        + """
+run = experiment.start_logging(run_id="followed")
+for line in sys.stdin:
+    print("said", line, end="")
+run.complete()
+"""
+    )
+    script = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=up.environment(),
+        cwd=up.work,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    follower: subprocess.Popen[bytes] | None = None
+    try:
+        wait_for(lambda: up.runstream("logs", "followed").returncode == 0, "the run")
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "runstream.cli", "logs", "-f", "followed"],
+            env=up.environment(),
+            cwd=up.work,
+            stdout=subprocess.PIPE,
+        )
+        lines: list[bytes] = []
+        assert follower.stdout is not None
+        reading = threading.Thread(target=lines.extend, args=(follower.stdout,))
+        reading.start()
+        assert script.stdin is not None
+        for number in range(3):
+            script.stdin.write(b"%d\n" % number)
+            script.stdin.flush()
+            wait_for(lambda wanted=number + 1: len(lines) >= wanted, f"line {number}")  # type: ignore[misc]
+        script.stdin.close()
+        assert script.wait(90) == 0
+        assert follower.wait(90) == 0
+        reading.join(90)
+        assert lines == [b"said 0\n", b"said 1\n", b"said 2\n"]
+    finally:
+        for process in (script, follower):
+            if process is not None:
+                process.kill()
+                process.wait()
+                for stream in (process.stdin, process.stdout):
+                    if stream is not None:
+                        stream.close()
+
+
+def test_offline_output_comes_with_a_sync(up: Place) -> None:
+    done = up.script(
+        BEGIN + "with experiment.start_logging(run_id='offline'): print('kept')\n", RUNSTREAM_MODE="offline"
+    )
+    assert done.returncode == 0, done.stderr
+    assert up.runstream("logs", "offline").returncode == 4
+    spool = Path(os.fspath(up.spool)) / "offline"
+    assert up.runstream("sync", str(spool)).returncode == 0
+    assert up.runstream("logs", "-f", "offline").stdout == "kept\n"
