@@ -13,6 +13,7 @@ from typing import Final
 NAMES: Final = (
     *("log_call", "short_run", "pipeline", "latency", "reads", "idle", "insert", "log_append"),
     "files",
+    "capture",
     "kafka",
 )
 

@@ -33,7 +33,7 @@ class Sending:
         monkeypatch.setenv("RUNSTREAM_AUTOSTART", "0")
         self.server = server or IngestServer()
         self.log: Log = self.server.log
-        self.settings = SenderSettings(autostart=False)
+        self.settings = SenderSettings(autostart=False, observe=False)
         self.sender = Sender(self.spool, self.settings)
 
     def restart(self, *, settings: SenderSettings | None = None) -> None:

@@ -50,6 +50,7 @@ class Place:
             "RUNSTREAM_SPOOL": str(self.spool),
             "RUNSTREAM_DATA": str(self.data),
             "RUNSTREAM_AUTOSTART": "0",
+            "RUNSTREAM_SENDER_OBSERVE": "0",  # what is written beside is of interest to few tests
             **self.settings,
             **more,
         }

@@ -147,6 +147,24 @@ SETTINGS = (
         "0: the files that a run writes into `./logs` are not followed.",
     ),
     ClientSetting(
+        "RUNSTREAM_CAPTURE_SYSTEM",
+        "1",
+        "0 or 1",
+        "0: no figures of CPU, memory, disk, network and GPUs under `system/`.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_CAPTURE_SOURCE",
+        "1",
+        "0 or 1",
+        "0: no record of Git state, command line, Python and packages.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_CAPTURE_ENV",
+        "",
+        "names",
+        "Environment variables to record with a run, separated by commas; no others are.",
+    ),
+    ClientSetting(
         "RUNSTREAM_LAUNCH_ID",
         "",
         "text",

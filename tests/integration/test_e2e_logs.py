@@ -134,3 +134,36 @@ def test_offline_output_comes_with_a_sync(up: Place) -> None:
     spool = Path(os.fspath(up.spool)) / "offline"
     assert up.runstream("sync", str(spool)).returncode == 0
     assert up.runstream("logs", "-f", "offline").stdout == "kept\n"
+
+
+def test_runs_are_looked_at_from_outside(up: Place) -> None:
+    done = up.script(
+        BEGIN
+        + """
+import time
+run = experiment.start_logging(run_id="outside", outputs=False)
+run.log("a", 1)
+deadline = time.monotonic() + 90
+while not run.get_metrics("system/process_memory_bytes"):
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+assert run.get_metrics() == {"a": 1}, "what was logged, and that alone"
+while "command" not in run._record(fresh=True).system:
+    assert time.monotonic() < deadline
+with experiment.start_logging(run_id="second", outputs=False) as second: pass
+run.complete()
+while second._record(fresh=True).system.get("source_of") != "outside":
+    assert time.monotonic() < deadline
+""",
+        RUNSTREAM_SENDER_OBSERVE="1",
+        RUNSTREAM_SPOOL=str(up.root / "observed"),
+    )
+    try:
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: "packages.txt" in up.runstream("logs", "outside", "--list").stdout, "the packages")
+        shown = up.runstream("logs", "outside", "--file", "system_logs/packages.txt").stdout
+        assert "numpy==" in shown
+    finally:
+        spool, up.spool = up.spool, up.root / "observed"
+        up.end_sender()
+        up.spool = spool

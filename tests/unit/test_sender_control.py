@@ -351,7 +351,7 @@ def test_a_server_is_started_only_where_it_is_of_use(
             for name, value in environment.items():
                 changed.setenv(name, value)
             sending.sender._close()
-            sending.sender = Sender(sending.spool, SenderSettings(autostart=enabled))
+            sending.sender = Sender(sending.spool, SenderSettings(autostart=enabled, observe=False))
             made = living(sending, **header)
             try:
                 made.scalar(0, 1.0)

@@ -371,7 +371,7 @@ def test_a_restarted_sender_continues_behind_what_is_acknowledged(sending: Sendi
 def test_compressed_on_request(sending: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
     from runstream.sender.settings import SenderSettings
 
-    sending.restart(settings=SenderSettings(compress="on", autostart=False))
+    sending.restart(settings=SenderSettings(compress="on", autostart=False, observe=False))
     made = writer(sending)
     for seq in range(3000):
         made.scalar(seq, float(seq))

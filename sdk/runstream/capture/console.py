@@ -7,7 +7,6 @@ piped through another process. What C code or child processes print does not pas
 The run that was begun last, or whose `with` block was entered last, owns what is printed.
 """
 
-import os
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runstream.capture.lines import Lines
+from runstream.capture.switches import wanted
 from runstream.core.state import RunState
 from runstream.spool import process
 
@@ -53,11 +53,6 @@ def settle() -> None:
     """Keep unfinished lines too: the process ends."""
     with _lock:
         _settle()
-
-
-def wanted(setting: str) -> bool:
-    """Whether a kind of capture is on, as the environment says."""
-    return os.environ.get(setting, "").strip().lower() not in ("0", "off", "false", "no")
 
 
 def log_path(rank: int | None) -> str:

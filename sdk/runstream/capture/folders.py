@@ -8,7 +8,7 @@ import stat
 import time
 from typing import Final
 
-from runstream.capture.console import wanted
+from runstream.capture.switches import wanted
 from runstream.core.state import RunState
 from runstream.spool import process
 from runstream.spool.folder import is_local

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runstream import __version__, home
+from runstream.capture.itself import self_description
 from runstream.core.mode import is_offline
 from runstream.core.notices import say, was_said
 from runstream.spool import process
@@ -85,7 +86,8 @@ def origin() -> Origin:
     """What a new writer says about this process."""
     from runstream.context.ranks import read_ranks
 
-    return Origin(None, *read_ranks(os.environ), drains(), __version__, _may_be_interrupted())
+    ranks = read_ranks(os.environ)
+    return Origin(None, *ranks, drains(), __version__, _may_be_interrupted(), self_description())
 
 
 def attend(writer: Writer) -> None:

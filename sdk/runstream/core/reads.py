@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from runstream import home
+from runstream.capture.system import PREFIX as SYSTEM_PREFIX
 from runstream.core import delivery
 from runstream.core.metrics import shapes
 from runstream.core.mode import ONLINE, mode
@@ -78,6 +79,8 @@ def get_metrics_of(
             ),
         )
         for series in found.series:
+            if name is None and series.metric.startswith(SYSTEM_PREFIX):
+                continue  # what was measured beside is given to who names it
             by_run.setdefault(series.run, []).append(series)
     return {run: shapes(by_run[run]) for run in runs if run in by_run}
 

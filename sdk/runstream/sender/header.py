@@ -32,6 +32,7 @@ class Header:
     version: str
     drain: bool
     interrupt: bool
+    observe: dict[str, Any] | None
 
 
 def read_header(folder: Path) -> Header | None:
@@ -80,4 +81,5 @@ def _header(folder: Path, content: dict[str, Any]) -> Header:
         version=str(content.get("version") or ""),
         drain=bool(content.get("drain")),
         interrupt=bool(content.get("interrupt")),
+        observe=content.get("observe"),
     )

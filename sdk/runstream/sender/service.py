@@ -17,6 +17,7 @@ from runstream.sender.autostart import Autostart
 from runstream.sender.flush import Flush
 from runstream.sender.folders import Folders, Found
 from runstream.sender.liveness import Liveness
+from runstream.sender.observing import Observing
 from runstream.sender.settings import SenderSettings
 from runstream.sender.stream import Publisher
 from runstream.sender.tail import WriterTail
@@ -49,6 +50,7 @@ class Sender:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._folders = Folders(root)
+        self._observing = Observing(root) if settings.observe else None
         self._found: dict[str, tuple[WriterTail, Publisher, Found, Liveness]] = {}
         self._publishers: dict[tuple[str, str] | None, Publisher] = {}
         self._autostart = Autostart(settings.autostart)
@@ -200,6 +202,8 @@ class Sender:
         self._looked += 1
         tail.look(thoroughly=self._looked % _THOROUGH == 0 or len(self._looks) < 100)
         self._poll_one(tail)
+        if self._observing is not None:
+            self._observing.look(tail, time.monotonic())
 
     def _guard(self, tail: WriterTail, now: float, action: Any) -> bool:
         """Do something with a writer. What goes wrong with one must not stop the others."""
@@ -218,6 +222,8 @@ class Sender:
     def _drop(self, tail: WriterTail, retry_at: float | None) -> None:
         _, publisher, found, _ = self._found.pop(tail.header.writer.hex())
         publisher.forget(tail)
+        if self._observing is not None:
+            self._observing.forget(tail)
         tail.generation += 1  # answers that still come mean nothing
         tail.close()
         found.lock.close()
@@ -368,6 +374,8 @@ class Sender:
         return now - self._idle_since > limit
 
     def _close(self) -> None:
+        if self._observing is not None:
+            self._observing.close()
         while self._asked:
             self._asked.popleft()[1].set_result(_ENDING)
         for flush in self._flushes:

@@ -20,6 +20,7 @@ class SenderSettings:
     answer_timeout_s: float = 30.0
     idle_exit_s: float = 60.0
     autostart: bool = True
+    observe: bool = True
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "SenderSettings":
@@ -105,6 +106,12 @@ SETTINGS = (
         "RUNSTREAM_SENDER_IDLE_EXIT_S",
         "s",
         "the sender ends when for so long nobody logged and everything is delivered",
+    ),
+    Setting(
+        "observe",
+        "RUNSTREAM_SENDER_OBSERVE",
+        "0 or 1",
+        "whether scripts are looked at from outside: system figures and source, where they allow it",
     ),
     Setting(
         "autostart",

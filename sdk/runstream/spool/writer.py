@@ -53,6 +53,7 @@ class Origin(NamedTuple):
     drain: bool = False
     version: str = ""
     interrupt: bool = False
+    observe: Mapping[str, object] | None = None  # what may be looked at from outside
 
 
 class Writer:
