@@ -16,10 +16,11 @@ from google.protobuf.message import DecodeError
 
 from runstream.v1 import ingest_service_pb2
 from runstream_store.hot import HotState
+from runstream_store.hot.channels import COMMANDS
 
 logger = logging.getLogger(__name__)
 
-CHANNEL: Final = "commands"
+CHANNEL: Final = COMMANDS
 _MOST_PENDING: Final = 1_000
 
 

@@ -7,11 +7,26 @@ the share shows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from google.protobuf.message import Message
 
-from runstream_query.errors import Unauthenticated
+from runstream.v1 import run_service_pb2
+from runstream_query.errors import PermissionDenied, Unauthenticated
+from runstream_query.shares import PREFIX, Shares
 from runstream_store.credentials import Authenticator
+
+
+class Sharing(Enum):
+    """Whether a share's token may make a call."""
+
+    NEVER = auto()
+    BY_RUNS = auto()
+    """When all runs that the request names are shown. It reads nothing else."""
+    BY_EXPERIMENT = auto()
+    """When it is about the experiment that is shown."""
+    FREELY = auto()
+    """It tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +34,9 @@ class Caller:
     """Who calls."""
 
     name: str
-    """Of the credential: `local`, or the name of an API key."""
+    """Of the credential: `local`, the name of an API key, or `share`."""
+    share: run_service_pb2.Share | None = None
+    """Of a share's token: what it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +44,26 @@ class Access:
     """Lets callers in."""
 
     auth: Authenticator
+    shares: Shares | None = None
 
-    async def enter(self, authorization: str | None, request: Message, *, shared: bool) -> Caller:
+    async def enter(self, authorization: str | None, request: Message, sharing: Sharing) -> Caller:
         """Who sent this `authorization` header with this request.
 
-        :param shared: the request is one that a share's token may make, for what the share shows.
         :raises Unauthenticated: nobody known.
+        :raises PermissionDenied: they may not do that.
         """
-        return self.sign_in(authorization)
+        token = _share_token(authorization)
+        if token is None or self.shares is None:
+            return self.sign_in(authorization)
+        share = await self.shares.find(token)
+        match sharing:
+            case Sharing.BY_RUNS:
+                await self.shares.check_runs(token, share, request)
+            case Sharing.BY_EXPERIMENT:
+                self.shares.check_experiment(share, request)
+            case Sharing.NEVER:
+                raise PermissionDenied("a shared link is only for looking at what it shows: sign in for more")
+        return Caller("share", share)
 
     def sign_in(self, authorization: str | None) -> Caller:
         """Who sent this `authorization` header: somebody who may do everything.
@@ -53,3 +82,9 @@ class Access:
     def knows(self, token: str) -> bool:
         """Whether a token is anybody's who may do everything."""
         return self.auth.who(token) is not None
+
+
+def _share_token(authorization: str | None) -> str | None:
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    return token if scheme.lower() == "bearer" and token.startswith(PREFIX) else None

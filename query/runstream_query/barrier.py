@@ -39,6 +39,11 @@ Ends = Callable[[str], Awaitable[list[Position]]]
 
 SUMMARIES: Final = "summaries"
 """Consumer of the positions up to which runs are summarised, and channel on which somebody asks for it."""
+LIGHT_SUMMARIES: Final = "summaries.light"
+"""The same, but for runs that take long to read and are put off."""
+WANTED: Final = b"all"
+LIGHT_WANTED: Final = b"light"
+"""What is said on the channel."""
 
 _CATCH_UP_S: Final = 2.0
 _BUSY_S: Final = 0.02
@@ -289,6 +294,10 @@ class Barrier:
         below."""
         return [] if self._ends is None else await self._ends("points")
 
+    async def catch_up(self) -> None:
+        """Waits for the events of runs that are in the log by now, but not for long."""
+        await self._catch_up("runs", time.monotonic() + _CATCH_UP_S)
+
     async def reach_summaries(self, message: Any, deadline: float) -> None:
         """Waits until the summaries of runs hold what a barrier names; without a position for what the log
         holds of the runs' events, but not for long.
@@ -302,7 +311,7 @@ class Barrier:
         ]
         if positions:
             if not await self._hot.wait_applied(SUMMARIES, positions, 0.0):
-                await self._hot.publish(SUMMARIES, b"wanted")
+                await self._hot.publish(SUMMARIES, WANTED)
                 left = max(0.0, deadline - time.monotonic())
                 if not await self._hot.wait_applied(SUMMARIES, positions, left):
                     raise DeadlineExceeded(
@@ -311,7 +320,10 @@ class Barrier:
                     )
         elif self._ends is not None:
             left = max(0.0, min(deadline - time.monotonic(), _CATCH_UP_S))
-            await self._hot.wait_applied(SUMMARIES, await self._ends("runs"), left)
+            ends = await self._ends("runs")
+            if not await self._hot.wait_applied(LIGHT_SUMMARIES, ends, min(left, _BUSY_S)):
+                await self._hot.publish(SUMMARIES, LIGHT_WANTED)
+                await self._hot.wait_applied(LIGHT_SUMMARIES, ends, left)
 
     async def unsettled(self, ends: RunEnds) -> list[str]:
         """The runs with a writer that has ended, and whose last points are not in the tables."""

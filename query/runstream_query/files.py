@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from runstream.v1 import artifact_service_pb2, point_pb2
-from runstream_query.access import Access
+from runstream_query.access import Access, Sharing
 from runstream_query.artifacts import ArtifactReader
 from runstream_query.barrier import Barrier
 from runstream_query.errors import InvalidArgument
@@ -72,7 +72,7 @@ class Downloads:
         run = point_pb2.RunRef(workspace=segments[1], run=segments[3])
         request = artifact_service_pb2.GetArtifactRequest(run=run, path="/".join(segments[5:]))
         request.version = _version(query)
-        await translated(self._access.enter(authorization, request, shared=True))
+        await translated(self._access.enter(authorization, request, Sharing.BY_RUNS))
         workspace, name = checked_run(run)
         await translated(self._barrier.reach_artifacts(request.barrier))
         file = await translated(self._reader.file(workspace, name, request.path, request.version))

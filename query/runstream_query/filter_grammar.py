@@ -85,6 +85,24 @@ def parse_filter(text: str) -> Node | None:
     return _Parser(tokens(text)).filter()
 
 
+def parse_start(text: str) -> tuple[Field | None, FilterSyntaxError | None]:
+    """How far the beginning of a filter can be read.
+
+    Gives the last field in it, if it is what the text ends with or what waits for a value, and the error that
+    tells what is missing; None when nothing has to follow.
+    """
+    try:
+        parser = _Parser(tokens(text))
+    except FilterSyntaxError as error:
+        return None, error
+    try:
+        parser.filter()
+    except FilterSyntaxError as error:
+        return parser.last_field, error
+    field = parser.last_field
+    return (field if field is not None and field.end == len(text.rstrip()) else None), None
+
+
 def fields_of(node: Node | None) -> Iterator[Field]:
     """The fields that a filter names."""
     match node:
@@ -117,6 +135,7 @@ class _Parser:
         self._at = 0
         self._depth = 0
         self._comparisons = 0
+        self.last_field: Field | None = None
 
     @property
     def _next(self) -> Token:
@@ -193,7 +212,7 @@ class _Parser:
         self._comparisons += 1
         if self._comparisons > _MAX_COMPARISONS:
             raise self._fail(f"more than {_MAX_COMPARISONS} comparisons")
-        field = self.field()
+        field = self.last_field = self.field()
         token = self._next
         if token.kind == "operator" or self._keyword("in", "matches", "contains"):
             operator = self._take().text.lower()

@@ -18,3 +18,8 @@ def experiment_path(workspace: str, experiment: str) -> str:
 def run_url(public_url: str, workspace: str, run: str) -> str:
     """Address of a run's page."""
     return public_url.rstrip("/") + run_path(workspace, run)
+
+
+def share_url(public_url: str, token: str) -> str:
+    """Address of the page of a share."""
+    return f"{public_url.rstrip('/')}/s/{quote(token, safe='')}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from runstream_query.filter_sql import ENDED, STARTED, STATUS
 from runstream_query.runs import RunReader, these
 from runstream_query.sql import Clause, ask
 
@@ -20,6 +21,19 @@ _OPEN: Final = """
 SELECT toString(r.workspace) AS workspace, r.run AS run, arrayJoin(r.open) AS writer
 FROM run_summaries AS r FINAL WHERE {scope} AND notEmpty(r.open)
 """
+
+
+_LIVE_JOIN: Final = """
+LEFT JOIN (
+    SELECT t.1 AS workspace, t.2 AS run, t.3 AS status, t.4 AS started, t.5 AS ended
+    FROM (SELECT arrayJoin({live:Array(Tuple(String, String, UInt8, Int64, Int64))}) AS t)
+) AS l ON r.workspace = l.workspace AND r.run = l.run
+"""
+_AS_LIVE: Final = (
+    f"if(l.run != '', l.status, r.status) AS {STATUS},"
+    f" if(l.run != '', l.started, r.started) AS {STARTED}, if(l.run != '', l.ended, r.ended) AS {ENDED}"
+)
+_AS_STORED: Final = f"r.status AS {STATUS}, r.started AS {STARTED}, r.ended AS {ENDED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,16 @@ class Live:
                 for key, state in self.states.items()
             ]
         }
+
+
+def as_live(live: Live) -> str:
+    """The columns STATUS, STARTED and ENDED of `run_summaries AS r`, with `join_live`."""
+    return _AS_LIVE if live.states else _AS_STORED
+
+
+def join_live(live: Live) -> str:
+    """What is joined for them; the values are `Live.params`."""
+    return _LIVE_JOIN if live.states else ""
 
 
 class LiveStates:

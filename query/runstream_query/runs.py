@@ -25,6 +25,7 @@ from runstream_query.status import (
     WRITER_STARTED,
     runs_sql,
 )
+from runstream_query.summaries import DELETED
 from runstream_store.hot import HotState
 from runstream_store.tables import Tables
 
@@ -108,6 +109,16 @@ SELECT 1 FROM attributes WHERE workspace = {workspace:String} AND run = {run:Str
 """
 
 
+_DELETED: Final = f"""
+SELECT run FROM (
+    SELECT e.run AS run, argMax(e.removed, (e.version, e.writer, e.seq)) AS removed FROM attributes AS e FINAL
+    WHERE e.workspace = {{workspace:String}} AND e.run IN {{runs:Array(String)}}
+        AND e.kind = {run_pb2.ATTRIBUTE_KIND_SYSTEM} AND e.key = '{DELETED}'
+    GROUP BY run
+) WHERE removed = 0 ORDER BY run LIMIT 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class RunReader:
     """Reads runs."""
@@ -153,6 +164,7 @@ class RunReader:
         scope = Clause(
             "e.workspace = {workspace:String} AND e.run = {run:String}", {"workspace": workspace, "run": run}
         )
+        await self.check_kept(workspace, [run])
         states = await self.states(scope)
         if not states:
             states = [await self._without_events(workspace, run)]
@@ -204,6 +216,14 @@ class RunReader:
                     f"there is no run {run!r} in workspace {workspace!r}: `runstream runs` lists those that"
                     " are there. If it was started a moment ago, what it logged may still be on its way"
                 )
+
+    async def check_kept(self, workspace: str, runs: Sequence[str]) -> None:
+        """Checks that runs were not deleted.
+
+        :raises NotFound: one was.
+        """
+        for row in await self.query(_DELETED, {"workspace": workspace, "runs": list(runs)}):
+            raise NotFound(f"run {row['run']!r} in workspace {workspace!r} was deleted")
 
     async def _without_events(self, workspace: str, run: str) -> dict[str, Any]:
         """The state of a run of which only points or attributes have come."""

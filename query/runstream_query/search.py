@@ -13,9 +13,9 @@ from runstream_query.columns import WantedColumns
 from runstream_query.errors import InvalidArgument, ResourceExhausted
 from runstream_query.filter_fields import Field
 from runstream_query.filter_grammar import Node, fields_of, parse_field, parse_filter
-from runstream_query.filter_sql import ENDED, STARTED, STATUS, Compiler
+from runstream_query.filter_sql import STARTED, STATUS, Compiler
 from runstream_query.filter_tokens import FilterSyntaxError
-from runstream_query.live import Live, LiveStates
+from runstream_query.live import Live, LiveStates, as_live, join_live
 from runstream_query.runs import RunReader
 from runstream_query.sql import Clause, ask_rows
 from runstream_store.errors import QueryError
@@ -24,18 +24,6 @@ _MAX_PAGE: Final = 10_000
 _MAX_ORDERS: Final = 8
 _MAX_FAMILY: Final = 100_000
 _MAX_GENERATIONS: Final = 100
-
-_LIVE_JOIN: Final = """
-LEFT JOIN (
-    SELECT t.1 AS workspace, t.2 AS run, t.3 AS status, t.4 AS started, t.5 AS ended
-    FROM (SELECT arrayJoin({live:Array(Tuple(String, String, UInt8, Int64, Int64))}) AS t)
-) AS l ON r.workspace = l.workspace AND r.run = l.run
-"""
-_AS_LIVE: Final = (
-    f"if(l.run != '', l.status, r.status) AS {STATUS},"
-    f" if(l.run != '', l.started, r.started) AS {STARTED}, if(l.run != '', l.ended, r.ended) AS {ENDED}"
-)
-_AS_STORED: Final = f"r.status AS {STATUS}, r.started AS {STARTED}, r.ended AS {ENDED}"
 
 _CHILDREN: Final = """
 SELECT run FROM run_summaries FINAL WHERE workspace = {workspace:String} AND parent IN {parents:Array(String)}
@@ -123,9 +111,9 @@ class RunSearch:
         )
         sql = f"""
             SELECT * FROM (
-                SELECT toString(r.workspace) AS workspace, r.run AS run, {_as(live)}{keys},
+                SELECT toString(r.workspace) AS workspace, r.run AS run, {as_live(live)}{keys},
                     count() OVER () AS total
-                FROM run_summaries AS r FINAL {_join(live)}
+                FROM run_summaries AS r FINAL {join_live(live)}
                 WHERE {where.sql}
             ) {after}
             ORDER BY {order_by}{STARTED} DESC, workspace, run LIMIT {limit}
@@ -135,7 +123,7 @@ class RunSearch:
     async def _count(self, where: Clause, compiler: Compiler, live: Live) -> int:
         sql = f"""
             SELECT count() AS total FROM (
-                SELECT {_as(live)} FROM run_summaries AS r FINAL {_join(live)} WHERE {where.sql}
+                SELECT {as_live(live)} FROM run_summaries AS r FINAL {join_live(live)} WHERE {where.sql}
             )
         """
         rows = await self._ask(sql, {**where.params, **compiler.values, **live.params})
@@ -213,14 +201,6 @@ def _orders(request: query_service_pb2.SearchRunsRequest) -> list[tuple[Field, b
         (parse_field(order.field, f"order_by[{number}]"), order.descending)
         for number, order in enumerate(request.order_by)
     ]
-
-
-def _as(live: Live) -> str:
-    return _AS_LIVE if live.states else _AS_STORED
-
-
-def _join(live: Live) -> str:
-    return _LIVE_JOIN if live.states else ""
 
 
 def _way(order: Order) -> str:

@@ -13,6 +13,7 @@ from runstream.internal.v1 import twin_pb2
 from runstream.v1 import point_pb2, query_service_pb2, run_pb2
 from runstream_query import links, tokens
 from runstream_query.barrier import Barrier, Ends, Epochs, RunEnds, run_ends
+from runstream_query.completion import Completer
 from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.experiments import list_experiments
 from runstream_query.ledger import LedgerReader, checked_claims
@@ -26,6 +27,7 @@ from runstream_query.series import list_series
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
 from runstream_query.stored import StoredReader
+from runstream_query.watch import Watcher
 from runstream_store.hot import HotState
 from runstream_store.position import Position
 from runstream_store.tables import Tables
@@ -43,6 +45,8 @@ _SHARED: Final = frozenset(
     )
 )
 _SPARKLINE_PARTS: Final = 64
+_INTERVAL_MS: Final = 500
+_MAX_WAIT_MS: Final = 60_000
 _PAGE: Final = 10_000
 _MAX_PAGE: Final = 1_000_000
 
@@ -68,10 +72,12 @@ class QueryServicer:
         self._hot = hot
         self.settings = settings or QuerySettings()
         self.barrier = self._barrier = Barrier(hot, epochs, self.settings.barrier_timeout_ms, ends)
-        self._runs = RunReader(tables, hot, self._barrier, self.settings)
+        self.runs = self._runs = RunReader(tables, hot, self._barrier, self.settings)
         stored = StoredReader(tables, self.settings.query_timeout_s)
         self._ledgers = LedgerReader(self._runs, hot, self._barrier, stored)
-        self._search = RunSearch(self._runs, LiveStates(self._runs))
+        self._live = LiveStates(self._runs)
+        self._search = RunSearch(self._runs, self._live)
+        self._watcher = Watcher(self._runs, self._barrier)
 
     async def check(self) -> None:
         """Raises unless reads can be answered."""
@@ -143,8 +149,11 @@ class QueryServicer:
         self, request: query_service_pb2.ListExperimentsRequest
     ) -> query_service_pb2.ListExperimentsResponse:
         """A page of experiments."""
-        bound_to = tokens.digest("ListExperiments", request.workspace)
-        return await list_experiments(self._tables, request, bound_to, self.settings.query_timeout_s)
+        bound_to = tokens.digest("ListExperiments", request.workspace, str(request.archive))
+        deadline = self._barrier.deadline(request.barrier)
+        await self._barrier.reach(request.barrier, deadline)
+        await self._barrier.reach_summaries(request.barrier, deadline)
+        return await list_experiments(self._live, request, bound_to, self.settings.query_timeout_s)
 
     async def search_runs(
         self, request: query_service_pb2.SearchRunsRequest
@@ -200,6 +209,31 @@ class QueryServicer:
         await self._barrier.reach(request.barrier, self._barrier.deadline(request.barrier))
         return await self._ledgers.get(workspace, run, compare=request.compare, claims=claims)
 
+    async def complete_filter(
+        self, request: query_service_pb2.CompleteFilterRequest
+    ) -> query_service_pb2.CompleteFilterResponse:
+        """What may stand at a place of a filter."""
+        return await Completer(self._tables, self.settings.query_timeout_s).complete(request)
+
+    async def watch_run(
+        self, request: query_service_pb2.WatchRunRequest
+    ) -> AsyncGenerator[query_service_pb2.WatchRunResponse, None]:
+        """Streams what changes of a run."""
+        if request.interval_ms > _MAX_WAIT_MS:
+            raise InvalidArgument(f"interval_ms is {request.interval_ms:,}; at most {_MAX_WAIT_MS:,}")
+        interval_s = (request.interval_ms or _INTERVAL_MS) / 1000
+        stream = self._watcher.stream(*checked_run(request.run), request.cursor, interval_s)
+        async for change in stream:
+            yield query_service_pb2.WatchRunResponse(change=change)
+
+    async def poll_run(self, request: query_service_pb2.PollRunRequest) -> query_service_pb2.PollRunResponse:
+        """What has changed of a run, once something has."""
+        if request.wait_ms > _MAX_WAIT_MS:
+            raise InvalidArgument(f"wait_ms is {request.wait_ms:,}; at most {_MAX_WAIT_MS:,}")
+        workspace, run = checked_run(request.run)
+        change = await self._watcher.poll(workspace, run, request.cursor, request.wait_ms / 1000)
+        return query_service_pb2.PollRunResponse(change=change)
+
     async def get_portal_link(
         self, request: query_service_pb2.GetPortalLinkRequest
     ) -> query_service_pb2.GetPortalLinkResponse:
@@ -212,6 +246,7 @@ class QueryServicer:
 
         :raises NotFound: nothing is known of it.
         """
+        await self._runs.check_kept(workspace, [run])
         ends = await self._ends(workspace, [run])
         if run not in ends.heard_of:
             deadline = time.monotonic() + self.settings.barrier_timeout_ms / 1000
@@ -261,6 +296,8 @@ class QueryServicer:
         for workspace, names in runs.items():
             if unknown := set(names) - ends[workspace].heard_of:
                 ends[workspace] = await self._look_for(ends[workspace], names, sorted(unknown), deadline)
+        for workspace, names in runs.items():
+            await self._runs.check_kept(workspace, names)
         settling: list[tuple[str, str]] = []
         for workspace, names in runs.items():
             waited = 0
@@ -320,6 +357,7 @@ def query_service(servicer: QueryServicer) -> Service:
         query_service_pb2.DESCRIPTOR.services_by_name["QueryService"],
         servicer,
         shared=_SHARED,
+        shared_by_experiment=frozenset(("SearchRuns", "CompleteFilter")),
         twins={
             twin_pb2.GetMetricsResponse: query_service_pb2.GetMetricsResponse,
             twin_pb2.GetMetricsPageResponse: query_service_pb2.GetMetricsPageResponse,

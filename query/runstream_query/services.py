@@ -19,7 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from runstream_query.access import Access, Caller
+from runstream_query.access import Access, Caller, Sharing
 from runstream_query.errors import from_store
 from runstream_store.errors import StoreError
 
@@ -35,6 +35,11 @@ class Service:
     shared: frozenset[str] = frozenset()
     """Calls that a share's token may make, for what it shows: each names the runs that it reads as `RunRef`s
     in its request, and reads nothing else."""
+    shared_by_experiment: frozenset[str] = frozenset()
+    """Calls that it may make for the experiment that it shows: their requests have `workspace` and
+    `experiments`."""
+    shared_freely: frozenset[str] = frozenset()
+    """Calls that it may always make."""
     takes_caller: bool = False
     """The methods take who calls as a second argument."""
     twins: Mapping[type[Message], type[Message]] = field(default_factory=dict)
@@ -101,8 +106,14 @@ class Call:
 
     async def enter(self, access: Access, authorization: str | None, request: Message) -> Caller:
         """Who calls, if they may."""
-        shared = self.name in self.service.shared
-        return await access.enter(authorization, request, shared=shared)
+        sharing = Sharing.NEVER
+        if self.name in self.service.shared:
+            sharing = Sharing.BY_RUNS
+        elif self.name in self.service.shared_by_experiment:
+            sharing = Sharing.BY_EXPERIMENT
+        elif self.name in self.service.shared_freely:
+            sharing = Sharing.FREELY
+        return await access.enter(authorization, request, sharing)
 
 
 async def translated(call: Awaitable[Any]) -> Any:

@@ -27,6 +27,7 @@ ATTRIBUTE_SET: Final = run_pb2.RunEvent.ATTRIBUTE_SET_FIELD_NUMBER
 WRITER_STARTED: Final = run_pb2.RunEvent.WRITER_STARTED_FIELD_NUMBER
 WRITER_ENDED: Final = run_pb2.RunEvent.WRITER_ENDED_FIELD_NUMBER
 WRITER_DRAINED: Final = run_pb2.RunEvent.WRITER_DRAINED_FIELD_NUMBER
+CANCEL_REQUESTED: Final = run_pb2.RunEvent.CANCEL_REQUESTED_FIELD_NUMBER
 
 _MAIN: Final = run_pb2.WRITER_ROLE_MAIN
 _COMPLETED: Final = run_pb2.RUN_STATUS_COMPLETED
@@ -68,6 +69,8 @@ SELECT DISTINCT {columns} FROM (
 OPEN_WRITERS: Final = open_writers("writer")
 
 _TIME: Final = "toUnixTimestamp64Nano(e.time)"
+# Of what a server says and what a script says, the clocks of servers tell which came first.
+_RECEIVED: Final = "toUnixTimestamp64Nano(e.received_time)"
 _ENDS_RUN: Final = f"e.kind = {RUN_ENDED} AND e.status IN ({_COMPLETED}, {_FAILED}, {_CANCELED})"
 
 # Columns of a level are named in full, because a name alone could be the new column as well as the old one.
@@ -88,6 +91,8 @@ SELECT e.workspace AS workspace, e.run AS run, e.writer AS writer,
     countIf(e.kind = {WRITER_ENDED}) > 0
         AND (maxIf(bitAnd(e.precedence, 1), e.kind = {WRITER_ENDED}) = 1 OR NOT responds) AS gone,
     starts_run OR countIf(e.role = {_MAIN} AND e.kind IN ({WRITER_STARTED}, {WRITER_ENDED})) > 0 AS main,
+    minIf({_RECEIVED}, e.kind IN ({RUN_STARTED}, {WRITER_STARTED})) AS began,
+    maxIf({_RECEIVED}, e.kind = {CANCEL_REQUESTED}) AS cancel,
     max({_TIME}) AS last_event
 FROM run_events AS e
 WHERE {{scope}}
@@ -106,6 +111,8 @@ SELECT w.workspace AS workspace, w.run AS run, w.launch AS launch, w.restart AS 
     countIf(w.main AND NOT w.gone) > 0 AS lives,
     countIf(w.main AND NOT w.gone AND w.responds) > 0 AS responds,
     argMaxIf((w.exit.1, w.exit.2, w.writer), (w.started, w.writer), w.main) AS exit,
+    minIf(w.began, w.main AND w.has_start) AS began,
+    max(w.cancel) AS cancel,
     max(w.last_event) AS last_event
 FROM ({inner}) AS w
 GROUP BY workspace, run, launch, restart, place
@@ -135,8 +142,9 @@ SELECT p.workspace AS workspace, p.run AS run, p.launch AS launch, p.restart AS 
     ) AS status,
     (
         toUInt8(status), started, if(has_said, said.1, if(lives, 0, ended)),
-        has_said, if(has_said, said.4, bad.2), said.2
-    ) AS state
+        has_said, if(has_said, said.4, bad.2), said.2, minIf(p.began, p.has_main)
+    ) AS state,
+    max(p.cancel) AS cancel
 FROM ({{inner}}) AS p
 GROUP BY workspace, run, launch, restart
 """
@@ -148,9 +156,19 @@ SELECT a.workspace AS workspace, a.run AS run, {_job("a.launch", "a.restart")} A
     minIf(a.first_start, a.starts_run) AS first_start,
     countIf(a.starts_run) > 0 AS starts_run,
     argMaxIf(a.state, (a.restart, a.started, a.launch), a.is_attempt) AS state,
+    max(a.cancel) AS cancel,
     max(a.last_event) AS last_event
 FROM ({{inner}}) AS a
 GROUP BY workspace, run, job
+"""
+
+# Somebody asked for the end of the attempt, and it did not end by a call of its own.
+_CANCELED_OR: Final = f"""
+    multiIf(
+        NOT (cancel > 0 AND cancel >= state.7 AND state.2 > 0 AND NOT state.4), state.1,
+        state.1 = {run_pb2.RUN_STATUS_RUNNING}, {run_pb2.RUN_STATUS_CANCEL_REQUESTED},
+        {_CANCELED}
+    )
 """
 
 _RUNS: Final = """
@@ -160,12 +178,13 @@ SELECT j.workspace AS workspace, j.run AS run,
     first_start.1 AS first_started,
     first_start.2 AS experiment,
     argMaxIf(j.state, (j.started, j.job), j.attempts > 0) AS state,
-    state.1 AS status, state.2 AS started, state.3 AS ended,
+    max(j.cancel) AS cancel,
+    __STATUS__ AS status, state.2 AS started, state.3 AS ended,
     state.4 AS said, state.5 AS decider, state.6 AS decider_seq,
     max(j.last_event) AS last_event
 FROM ({inner}) AS j
 GROUP BY workspace, run
-"""
+""".replace("__STATUS__", _CANCELED_OR)
 
 
 def runs_sql(scope: Clause) -> Clause:

@@ -212,6 +212,11 @@ class Summaries:
         selection = Selection({workspace: tuple(relaunched)})
         return await hidden_steps(self._tables, workspace, relaunched, selection, _TIMEOUT_S)
 
+    async def elements(self, key: Key) -> int:
+        """Roughly how many elements a run has: repeats may be counted."""
+        params = {"workspace": key[0], "run": key[1]}
+        return int((await ask_rows(self._tables, _ELEMENTS, params, _TIMEOUT_S))[0]["elements"])
+
     async def stale(self) -> list[Key]:
         """Runs whose row is missing, of older rules, or perhaps not of the last moment before a crash."""
         rows = await ask_rows(self._tables, _STALE, {"rules": RULES, "final": list(_FINAL)}, _TIMEOUT_S)
@@ -219,6 +224,9 @@ class Summaries:
 
 
 _FINAL: Final = (run_pb2.RUN_STATUS_COMPLETED, run_pb2.RUN_STATUS_FAILED, run_pb2.RUN_STATUS_CANCELED)
+_ELEMENTS: Final = """
+SELECT count() AS elements FROM points WHERE workspace = {workspace:String} AND run = {run:String}
+"""
 _STALE: Final = """
 SELECT e.workspace AS workspace, e.run AS run
 FROM (

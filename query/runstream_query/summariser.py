@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from runstream_query.barrier import SUMMARIES
+from runstream_query.barrier import LIGHT_SUMMARIES, SUMMARIES, WANTED
 from runstream_query.summaries import Key, Summaries
 from runstream_store.errors import ClosedError, StoreError
 from runstream_store.hot import HotState
@@ -37,7 +38,8 @@ class SummariserSettings:
     share: float = 0.1
     """Part of the time that it may be busy when nobody waits."""
     heavy_s: float = 0.5
-    """A run that alone takes longer is heavy."""
+    heavy_elements: int = 500_000
+    """A run that alone takes longer, and has more elements, is heavy."""
     heavy_share: float = 0.02
     """Part of the time that a heavy run may take while it goes on."""
 
@@ -76,12 +78,13 @@ class Summariser:
         self._settings = settings or SummariserSettings()
         self._clock = clock
         self._ticket = 0
-        self._told: list[_Told] = []
+        self._told: dict[str, deque[_Told]] = {SUMMARIES: deque(), LIGHT_SUMMARIES: deque()}
         self._waiting: dict[Key, _Waiting] = {}
         self._reading: dict[Key, int] = {}
         self._heavy: dict[Key, float] = {}  # seconds that it took last time
         self._changed = asyncio.Event()
-        self._wanted = asyncio.Event()
+        self._wanted = asyncio.Event()  # somebody waits
+        self._all_wanted = False  # for heavy runs, too
         self._done = asyncio.Condition()
         self._failing = False
         self._ended = False
@@ -92,23 +95,27 @@ class Summariser:
     def touch(self, runs: Iterable[Key], positions: Sequence[Position], /) -> int:
         """See `Derived`."""
         self._ticket += 1
-        self._told.append(_Told(self._ticket, positions))
+        for told in self._told.values():
+            told.append(_Told(self._ticket, positions))
         now = self._clock()
+        events = any(position.topic != "points" for position in positions)  # few, and people look at them
         for key in runs:
-            if key not in self._waiting:
-                took = self._heavy.get(key)
-                pause_s = 0.0 if took is None else took / self._settings.heavy_share
-                self._waiting[key] = _Waiting(self._ticket, took is not None, now + pause_s)
+            took = None if events else self._heavy.get(key)
+            pause_s = 0.0 if took is None else took / self._settings.heavy_share
+            known = self._waiting.setdefault(key, _Waiting(self._ticket, took is not None, now + pause_s))
+            if took is None:
+                known.heavy, known.not_before = False, now
         self._changed.set()
         return self._ticket
 
     def passed(self) -> int:
         """See `Derived`. Heavy runs that are put off do not count: at the next start they are read again."""
-        return self._up_to(light_only=True)
+        return self._up_to(LIGHT_SUMMARIES)
 
     async def settle(self) -> None:
         """See `Derived`."""
         aim = self._ticket
+        self._all_wanted = True
         self._wanted.set()
         try:
             async with asyncio.timeout(_SETTLE_S), self._done:
@@ -116,11 +123,11 @@ class Summariser:
         except TimeoutError:
             _log.warning("runs are not summarised yet; that is made good for at the next start")
 
-    def _up_to(self, *, light_only: bool = False) -> int:
+    def _up_to(self, consumer: str = SUMMARIES) -> int:
         if not self._ready:
             return 0
         least = min(
-            (one.since for one in self._waiting.values() if not (light_only and one.heavy)),
+            (one.since for one in self._waiting.values() if consumer == SUMMARIES or not one.heavy),
             default=self._ticket + 1,
         )
         return min(least, min(self._reading.values(), default=self._ticket + 1)) - 1
@@ -146,7 +153,8 @@ class Summariser:
 
     async def _listen(self) -> None:
         async with await self._hot.subscribe(SUMMARIES) as messages:
-            async for _ in messages:
+            async for message in messages:
+                self._all_wanted |= message == WANTED
                 self._wanted.set()
 
     async def _catch_up(self) -> None:
@@ -165,9 +173,15 @@ class Summariser:
     async def _rest(self, took_s: float) -> None:
         """Waits until there is something to do and it is time, or somebody waits."""
         earliest = self._clock() + took_s * (1 / self._settings.share - 1)
-        while not (self._wanted.is_set() and self._waiting):
-            if not self._waiting:
-                self._wanted.clear()
+        while True:
+            if self._wanted.is_set() and any(
+                self._all_wanted or not one.heavy for one in self._waiting.values()
+            ):
+                return
+            if any(told and told[0].ticket <= self._up_to(name) for name, told in self._told.items()):
+                return  # nothing of it touched a run
+            self._wanted.clear()  # nothing that is wanted waits
+            self._all_wanted = False
             now = self._clock()
             due = min((one.not_before for one in self._waiting.values()), default=None)
             pause_s = None if due is None else max(due, earliest) - now
@@ -183,11 +197,12 @@ class Summariser:
 
     async def _pass(self) -> float:
         """Reads some of the runs that wait; gives how long that took, seconds."""
-        wanted, now = self._wanted.is_set(), self._clock()
-        due = [key for key, one in self._waiting.items() if wanted or one.not_before <= now]
+        now = self._clock()
+        due = [key for key, one in self._waiting.items() if self._all_wanted or one.not_before <= now]
         light = [key for key in due if not self._waiting[key].heavy][: self._settings.batch]
         chosen = light or due[:1]  # a heavy one alone
         if not chosen:
+            await self._tell()
             return 0.0
         for key in chosen:
             self._reading[key] = self._waiting.pop(key).since
@@ -202,14 +217,21 @@ class Summariser:
             for key in chosen:
                 del self._reading[key]
         took = self._clock() - now
-        if len(chosen) == 1 and took > self._settings.heavy_s:
-            self._heavy[chosen[0]] = took
-        elif len(chosen) == 1:
+        if len(chosen) == 1:
             self._heavy.pop(chosen[0], None)
-        if not self._waiting:
-            self._wanted.clear()
+            if took > self._settings.heavy_s and await self._has_many(chosen[0]):
+                self._heavy[chosen[0]] = took
         await self._tell()
         return took
+
+    async def _has_many(self, key: Key) -> bool:
+        """Whether a run has so many elements that it is worth to read it less often."""
+        try:
+            return await self._summaries.elements(key) > self._settings.heavy_elements
+        except ClosedError:
+            raise
+        except StoreError:
+            return False
 
     async def _read(self, keys: Sequence[Key]) -> None:
         for pause_s in (*_RETRY_S, None):
@@ -233,9 +255,10 @@ class Summariser:
 
     async def _tell(self) -> None:
         """Tells readers up to where runs are summarised."""
-        up_to = self._up_to()
-        while self._told and self._told[0].ticket <= up_to:
-            for position in self._told.pop(0).positions:
-                await self._hot.set_applied(SUMMARIES, position)
+        for consumer, told in self._told.items():
+            up_to = self._up_to(consumer)
+            while told and told[0].ticket <= up_to:
+                for position in told.popleft().positions:
+                    await self._hot.set_applied(consumer, position)
         async with self._done:
             self._done.notify_all()

@@ -13,14 +13,17 @@ from runstream_ingest.writers.sink import Sink
 from runstream_query.access import Access
 from runstream_query.artifact_service import ArtifactServicer, artifact_service
 from runstream_query.artifacts import ArtifactReader
+from runstream_query.event_writer import EventWriter
 from runstream_query.files import Downloads
 from runstream_query.log_service import LogServicer, log_service
 from runstream_query.logs import LogReader
 from runstream_query.model_service import ModelServicer, model_service
 from runstream_query.models import ModelReader
+from runstream_query.run_service import RunServicer, run_service
 from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
+from runstream_query.shares import Shares
 from runstream_server.drain import log_ends
 from runstream_server.engines import Engines
 
@@ -46,7 +49,7 @@ def queries(engines: Engines, settings: QuerySettings) -> QueryServicer:
     )
 
 
-def services(engines: Engines, queries: QueryServicer) -> tuple[Service, ...]:
+def services(engines: Engines, queries: QueryServicer, shares: Shares) -> tuple[Service, ...]:
     """What a query process answers on both ports."""
     artifacts = artifact_reader(engines, queries)
     models = ModelReader(engines.tables, queries.settings.query_timeout_s)
@@ -55,7 +58,22 @@ def services(engines: Engines, queries: QueryServicer) -> tuple[Service, ...]:
         log_service(LogServicer(log_reader(engines, queries), queries.barrier, queries.over)),
         artifact_service(ArtifactServicer(artifacts, queries.barrier)),
         model_service(ModelServicer(models, artifacts, queries.barrier)),
+        run_service(
+            RunServicer(
+                EventWriter(engines.log),
+                queries.runs,
+                queries.barrier,
+                shares,
+                engines.hot,
+                queries.settings.public_url,
+            )
+        ),
     )
+
+
+def shares(engines: Engines, queries: QueryServicer) -> Shares:
+    """What knows the links that are shared."""
+    return Shares(engines.tables, queries.barrier.catch_up)
 
 
 def downloads(engines: Engines, queries: QueryServicer, access: Access) -> Downloads:

@@ -112,7 +112,9 @@ class ServerProcess:
             queries = parts.queries(
                 engines, QuerySettings(public_url=self._identity.http_url, hosts=self._identity.hosts)
             )
-            services, access = parts.services(engines, queries), Access(self._identity.authenticator)
+            shares = parts.shares(engines, queries)
+            services = parts.services(engines, queries, shares)
+            access = Access(self._identity.authenticator, shares)
             add_services(server, services, access)
             served += (service.descriptor.full_name for service in services)
             app = build_app(queries, services, access, parts.downloads(engines, queries, access))

@@ -19,6 +19,7 @@ _NUMPY: Final = {
     pa.uint8(): np.uint8,
     pa.uint32(): np.uint32,
     pa.int32(): np.int32,
+    pa.int64(): np.int64,
     pa.uint64(): np.uint64,
 }
 

@@ -526,7 +526,7 @@ global___WriterDrained = WriterDrained
 @typing.final
 class CancelRequested(google.protobuf.message.Message):
     """Somebody else than the starting process asked for the run's end. It concerns the attempts that had started by then: while one lives its
-    status is CANCEL_REQUESTED, and once it has ended without having completed or failed by a call, CANCELED.
+    status is CANCEL_REQUESTED; once it has ended without having completed or failed by a call, and while it does not respond, it is CANCELED.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
