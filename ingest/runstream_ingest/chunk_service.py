@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from runstream.v1 import artifact_pb2, chunk_service_pb2, error_pb2
-from runstream_ingest import limits
+from runstream_ingest import limits, wire
 from runstream_ingest.artifacts import check_chunk
 from runstream_ingest.chunk_store import ChunkStore
 from runstream_ingest.errors import RecordRefused, RequestMalformed, invalid, malformed, unavailable
@@ -148,13 +148,9 @@ class _Stream:
                         data = await anext(iterator)
                 except StopAsyncIteration:
                     break
-                try:
-                    request = chunk_service_pb2.PutChunksRequest.FromString(data)
-                except DecodeError as error:
-                    raise RequestMalformed(f"not a PutChunksRequest: {error}") from None
                 if len(data) > limits.REQUEST_BYTES + _SMALL:
                     raise RequestMalformed(f"a request of {len(data):,} bytes; 4 MiB are taken")
-                for part in request.parts:
+                for part in _parts(data):
                     await self._take(part)
             if self._coming is not None:
                 raise RequestMalformed("the stream ended in the middle of a chunk")
@@ -163,7 +159,7 @@ class _Stream:
         finally:
             self._results.put_nowait(None)
 
-    async def _take(self, part: chunk_service_pb2.ChunkPart) -> None:
+    async def _take(self, part: _Part) -> None:
         coming = self._coming
         if coming is None:
             try:
@@ -211,6 +207,36 @@ class _Stream:
             self._coming = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some bytes of a chunk."""
+
+    chunk: artifact_pb2.Chunk
+    offset: int
+    data: wire.Buffer
+
+
+def _parts(data: bytes) -> list[_Part]:
+    """The parts of a PutChunksRequest. Large ones are not copied.
+
+    :raises RequestMalformed: it is none.
+    """
+    found = []
+    try:
+        if len(data) < _SMALL:
+            request = chunk_service_pb2.PutChunksRequest.FromString(data)
+            return [_Part(part.chunk, part.offset, part.data) for part in request.parts]
+        for number, content in wire.views(data):
+            if number == 1:
+                split = wire.trailing(content, 3)
+                head, rest = split if split is not None else (content, None)
+                part = chunk_service_pb2.ChunkPart.FromString(bytes(head))
+                found.append(_Part(part.chunk, part.offset, part.data if rest is None else rest))
+    except (DecodeError, wire.WireError) as error:
+        raise RequestMalformed(f"not a PutChunksRequest: {error}") from None
+    return found
+
+
 class _Coming:
     """A chunk that is being gathered."""
 
@@ -219,7 +245,7 @@ class _Coming:
         self.data = bytearray(chunk.size)
         self._filled = 0
 
-    def add(self, part: chunk_service_pb2.ChunkPart) -> None:
+    def add(self, part: _Part) -> None:
         """Takes the next part.
 
         :raises RequestMalformed: it is not the next one.

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
+Buffer = bytes | memoryview
+
 _VARINT: Final = 0
 _FIXED64: Final = 1
 _BYTES: Final = 2
@@ -28,6 +30,13 @@ def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
 
     :raises WireError: the bytes are no message.
     """
+    for number, content in views(data):
+        yield number, bytes(content)
+
+
+def views(data: Buffer) -> Iterator[tuple[int, memoryview]]:
+    """The same without copies."""
+    data = memoryview(data)
     position = 0
     groups: list[int] = []
     while position < len(data):
@@ -55,6 +64,31 @@ def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
         raise WireError("a group does not end")
 
 
+def trailing(data: Buffer, field: int) -> tuple[Buffer, Buffer] | None:
+    """A message whose last field is a length-delimited one: what is before it, and its content, not copied.
+
+    None when the field is not the last, or not there.
+
+    :raises WireError: the bytes are no message.
+    """
+    position = 0
+    while position < len(data):
+        begin = position
+        tag, position = _varint(data, position)
+        if tag & 7 == _BYTES:
+            size, position = _varint(data, position)
+            if size > len(data) - position:
+                raise WireError("a field is longer than its message")
+            if tag >> 3 == field and position + size == len(data):
+                return data[:begin], data[position:]
+            position += size
+        elif tag & 7 in (_GROUP, _GROUP_END):
+            return None
+        else:
+            position = _skip(data, position, tag & 7)
+    return None
+
+
 def chosen(data: bytes, messages: Collection[int], plain: Collection[int]) -> tuple[int, bytes] | None:
     """The member of a oneof that a message holds, as field number and bytes.
 
@@ -71,7 +105,7 @@ def chosen(data: bytes, messages: Collection[int], plain: Collection[int]) -> tu
     return (number, b"".join(content)) if number else None
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def _varint(data: Buffer, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):
@@ -84,7 +118,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     raise WireError("a number does not end")
 
 
-def _skip(data: bytes, position: int, kind: int) -> int:
+def _skip(data: Buffer, position: int, kind: int) -> int:
     if kind == _VARINT:
         return _varint(data, position)[1]
     if kind not in (_FIXED32, _FIXED64):

@@ -24,6 +24,7 @@ class Flush:
         self._attempts: int | None = None
         self._with_files = bool(request.get("files"))
         self._files: set[int] | None = None
+        self.patient = False  # only files are waited for: whoever uploads them says when they are there
 
     def polled(self) -> None:
         """The spools were looked at."""
@@ -61,6 +62,7 @@ class Flush:
             return True
         if self._files is None:
             self._files = set(tail.uploads.look(thoroughly=True))
+        self.patient = True
         return tail.uploads.settled(self._files)
 
     def _left(self, tail: WriterTail) -> int:

@@ -93,7 +93,7 @@ class Sender:
         """One round. Returns how long to wait before the next, in seconds."""
         while self._asked:
             self._handle(*self._asked.popleft(), now)
-        polled = now >= self._next_poll or bool(self._flushes)
+        polled = now >= self._next_poll or self._urgent
         if polled:
             self._adopt(now)
             self._poll(now)
@@ -116,7 +116,12 @@ class Sender:
             self._busy_until = now + _BUSY_S
         if polled:
             self._next_poll = now + self._interval(now, time.monotonic() - now)
-        return max(self._next_poll - time.monotonic(), 0.0005) if not self._flushes else 0.001
+        return max(self._next_poll - time.monotonic(), 0.0005) if not self._urgent else 0.001
+
+    @property
+    def _urgent(self) -> bool:
+        """Whether somebody waits for what the next looks at the spools bring."""
+        return any(not flush.patient for flush in self._flushes)
 
     def _interval(self, now: float, took: float) -> float:
         idle, busy = self._settings.poll_idle_ms / 1000, self._settings.poll_busy_ms / 1000

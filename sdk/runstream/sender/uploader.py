@@ -34,6 +34,7 @@ log = logging.getLogger("runstream.sender")
 _SMALL: Final = 8 << 20
 _BATCH_FILES: Final = 256
 _BATCH_BYTES: Final = 8 << 20
+_CHUNKS_AT_ONCE: Final = 2  # of one file
 _ANSWER_S: Final = 60.0
 _CHUNK_S: Final = 7200.0  # for chunks on slow ways; a server that is gone is noticed by the keep-alive
 _LEAST_PAUSE_S: Final = 0.1
@@ -221,8 +222,8 @@ class _Lane:
         self._uploader.done([Outcome(upload, refused=why)])
 
     def _put(self, work: _Work) -> None:
-        """Read a file for its digests. One of several chunks is stored on the way: read the next while one
-        is sent."""
+        """Read a file for its digests. One of several chunks is stored on the way: while one is brought to
+        the disk at the server, the next is sent, and another read."""
         size = work.upload.size
         if os.fstat(work.file).st_size != size:
             raise UnreadableError("the spool has another size of it than was kept")
@@ -232,22 +233,36 @@ class _Lane:
             work.sha256 = work.pieces[0].chunk.sha256 if size else hashlib.sha256().digest()
             return
         whole = hashlib.sha256()
-        with ThreadPoolExecutor(1, thread_name_prefix="digests") as reading:
-            ahead: Future[Piece] | None = None
-            for offset in [*range(0, size, CHUNK_BYTES), None]:
-                piece = ahead.result() if ahead is not None else None
-                if offset is not None:
-                    length = min(CHUNK_BYTES, size - offset)
-                    ahead = reading.submit(digest, work.file, offset, length, whole)
-                if piece is not None:
-                    work.pieces.append(piece)
-                    self._store([piece])
+        self._connect()
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="digests") as reading,
+            ThreadPoolExecutor(_CHUNKS_AT_ONCE, thread_name_prefix="chunks") as sending,
+        ):
+            stored: deque[Future[None]] = deque()
+            ahead = reading.submit(digest, work.file, 0, CHUNK_BYTES, whole)
+            for offset in range(0, size, CHUNK_BYTES):
+                piece = ahead.result()
+                following = offset + CHUNK_BYTES
+                if following < size:
+                    length = min(CHUNK_BYTES, size - following)
+                    ahead = reading.submit(digest, work.file, following, length, whole)
+                work.pieces.append(piece)
+                while len(stored) >= _CHUNKS_AT_ONCE:
+                    stored.popleft().result()
+                stored.append(sending.submit(self._store, [piece]))
+            for one in stored:
+                one.result()
         work.sha256 = whole.digest()
 
     # ---------------------------------------------------------------------------------- network
 
     def _call(self, kind: str, method: str, response: Any) -> Any:
         """A call of the server that is there."""
+        self._connect()
+        make: Any = getattr(self._channel, kind)
+        return make(_SERVICE + method, _serialized, response.FromString)
+
+    def _connect(self) -> None:
         target = self._uploader.target
         if target is None or self._closed:
             raise _AgainError("no server is there")
@@ -256,8 +271,6 @@ class _Lane:
                 self._channel.close()
             options = [*OPTIONS, ("grpc.enable_http_proxy", 0)] if is_loopback(target.grpc) else [*OPTIONS]
             self._channel, self._channel_of = grpc.insecure_channel(target.grpc, options), target
-        make: Any = getattr(self._channel, kind)
-        return make(_SERVICE + method, lambda message: message.SerializeToString(), response.FromString)
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         token = self._channel_of.token if self._channel_of else None
@@ -315,6 +328,10 @@ class _Lane:
             self._uploader.done(done)
         if batch:
             raise _AgainError("not all manifests were taken")
+
+
+def _serialized(message: Any) -> bytes:
+    return message if isinstance(message, bytes) else bytes(message.SerializeToString())
 
 
 def _manifest(work: _Work) -> artifact_pb2.ArtifactManifest:
