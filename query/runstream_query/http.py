@@ -192,15 +192,7 @@ class HttpPort:
             if file is not None:
                 return file
             if self._downloads is not None and self._downloads.takes(request.segments):
-                await self._downloads.answer(
-                    request.method,
-                    request.segments,
-                    request.query,
-                    request.headers,
-                    request.authorization,
-                    sent,
-                )
-                return None
+                return await self._download(request, sent, self._downloads)
             self._access.sign_in(request.authorization)
             return await self._shell.page(request.prefix, request.segments, request.query)
         except Unauthenticated:
@@ -216,6 +208,23 @@ class HttpPort:
             return self._shell.error(
                 500, request.prefix, "The page could not be made; the server's log says why."
             )
+
+    async def _download(self, request: Request, sent: _Sending, downloads: Downloads) -> Page | None:
+        """Sends a file. What is wrong is told to people by the page, to programs in plain text."""
+        try:
+            await downloads.answer(
+                request.method,
+                request.segments,
+                request.query,
+                request.headers,
+                request.authorization,
+                sent,
+            )
+        except QueryServiceError as error:
+            if sent.begun or "text/html" in request.headers.get("accept", ""):
+                raise
+            return _plain(_STATUS.get(error.code, 500), f"{error}\n")
+        return None
 
     async def _health(self) -> Page:
         """Whether reads can be answered."""
