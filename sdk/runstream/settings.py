@@ -64,7 +64,7 @@ SETTINGS = (
         "8G",
         "bytes",
         "Most that a process may have in its spool; suffixes K, M, G, T. Past it calls wait at most 100 "
-        "ms in all, then are counted instead of kept.",
+        "ms in all, then are counted instead of kept. Files count too, and never take the room of log calls.",
     ),
     ClientSetting(
         "RUNSTREAM_SPOOL_ENGINE",
