@@ -152,8 +152,9 @@ def test_details_without_a_server(experiment: Experiment) -> None:
     assert details["error"]["error"]["code"] == "MyCode"
     assert "ValueError: the reason" in details["error"]["error"]["message"]
     assert run.get_detailed_status()["status"] == "Failed"
+    assert run.get_metrics() == {}
     with pytest.raises(ServiceUnavailableError):
-        run.get_metrics()
+        Run.get(experiment.workspace, "of another process")
     assert json.dumps(details)
 
 
@@ -244,10 +245,11 @@ subprocess.run([sys.executable, "-c", code], check=True)
             "RUNSTREAM_EXPERIMENT": "mine",
             "RUNSTREAM_WORKSPACE": "ws",
             "RUNSTREAM_LAUNCH_ID": "launch-1",
+            "RUNSTREAM_MODE": "offline",
         },
     )
     assert "cancel() inside of the submitted run mine_1 does nothing" in out
-    script, below = spools.spools(tmp_path / "spool")
+    script, below = spools.spools(tmp_path / "spool" / "offline")
     assert script.values("x") == [1, 2]
     assert script.values("y") == [3]
     assert [event["status"] for event in script.events(17)] == ["Completed"]  # of the child

@@ -139,7 +139,7 @@ class RunReading(RunHandle):
 
         ids = [] if run_type is not None and self.type != run_type else [self.id]
         below = Query(run_type=run_type, family=Family(self.id, True))
-        ids += [found.id for found in records_of(workspace, below)]
+        ids += [found.id for found in records_of(workspace, below, state)]
         metrics = reads.get_metrics_of(workspace, state, ids, name, ranks)
         return populated(workspace, metrics) if populate else metrics
 

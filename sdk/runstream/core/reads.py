@@ -8,6 +8,7 @@ import atexit
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from runstream import home
 from runstream.capture.system import PREFIX as SYSTEM_PREFIX
 from runstream.core import delivery
 from runstream.core.metrics import shapes
-from runstream.core.mode import ONLINE, mode
+from runstream.core.mode import OFFLINE, ONLINE, is_offline, mode, offline_root
 from runstream.core.record import FINAL, RunRecord, record_of, record_of_facts, status_of
 from runstream.core.state import RunState
 from runstream.core.workspace import Workspace
@@ -27,6 +28,7 @@ from runstream.errors import (
     ServiceUnavailableError,
 )
 from runstream.spool import process
+from runstream.spool.listing import find_writers
 from runstream.spool.writer import Target
 
 if TYPE_CHECKING:
@@ -65,6 +67,13 @@ def get_metrics_of(
     workspace: Workspace, state: RunState, runs: Sequence[str], name: str | None, ranks: tuple[int, ...] = ()
 ) -> dict[str, dict[str, Any]]:
     """Metrics of several runs by run id, in the order given; runs without any are left out."""
+    folders = _offline_folders(state.target)
+    if folders:
+        from runstream.unsent import unsent_series
+
+        names = () if name is None else (name,)
+        kept = unsent_series(folders, runs, names, ranks)
+        return {run: shapes(of_run) for run in runs if (of_run := [s for s in kept if s.run == run])}
     from runstream.client import Selection
 
     positions, http = flushed(state.target)
@@ -83,6 +92,19 @@ def get_metrics_of(
                 continue  # what was measured beside is given to who names it
             by_run.setdefault(series.run, []).append(series)
     return {run: shapes(by_run[run]) for run in runs if run in by_run}
+
+
+def _offline_folders(target: Target) -> list[Path]:
+    """Where everything is that was logged offline; empty when this process is not offline."""
+    writer = process.writer_of(target)
+    try:
+        if writer is None:
+            root = offline_root() if mode() == OFFLINE else None
+        else:
+            root = writer.folder.root if is_offline(writer.folder.root) else None
+        return list(find_writers(root)) if root is not None else []
+    except OSError:
+        return []
 
 
 def _delivered(state: RunState, read: Callable[[], T]) -> T:
@@ -121,7 +143,9 @@ def get_status(workspace: Workspace, state: RunState) -> str:
             raise
         return state.status
     status = status_of(run)
-    return (state.status or status) if status == "NotStarted" else status
+    if status == "NotStarted" or (status == "NotResponding" and state.decides()):
+        return state.status or status  # of this process we know better than a server that waits for its lease
+    return status
 
 
 def record(

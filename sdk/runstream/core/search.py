@@ -24,6 +24,9 @@ STATUSES: Final = (
 )  # fmt: skip
 
 
+_ASKED: Final = frozenset(STATUSES) - {"Provisioning", "Unapproved", "Pausing", "Paused"}  # the server's
+
+
 class Family(NamedTuple):
     """Which relatives."""
 
@@ -62,6 +65,23 @@ class Query(NamedTuple):
         if self.status is not None and self.status not in STATUSES:
             raise UserError(f"{self.status!r} is no status; they are {', '.join(STATUSES)}")
 
+    def condition(self) -> str:
+        """All that the filter language can say of it. `takes` is asked as well: it knows more exactly."""
+        parts = [f"({self.filter})"] if self.filter.strip() else []
+        for group, wanted in (("tags", self.tags), ("properties", self.properties)):
+            if isinstance(wanted, str):
+                parts.append(f"{group}.{_quoted(wanted, '`')}")
+            elif wanted is not None:
+                for key, value in wanted.items():
+                    field = f"{group}.{_quoted(key, '`')}"
+                    text = text_of(value)
+                    parts.append(field if text is None else f"{field} == {_quoted(text, chr(34))}")
+        if self.run_type is not None:
+            parts.append(f"type == {_quoted(self.run_type, chr(34))}")
+        if self.status in _ASKED:
+            parts.append(f"status == {_quoted(self.status, chr(34))}")
+        return " and ".join(parts)
+
     def takes(self, run: RunRecord) -> bool:
         """Whether a run is wanted, as far as its record tells."""
         return (
@@ -72,6 +92,13 @@ class Query(NamedTuple):
             and not (self.top_level and run.parent)
             and (self.family is None or self.family.recursive or run.parent == self.family.of)
         )
+
+
+def _quoted(text: str, quote: str) -> str:
+    """A name in backticks or a text in quotes, so that nothing in it ends it."""
+    if quote == '"':
+        text = text.replace("\\", "\\\\")
+    return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
 
 
 def has_all(found: Mapping[str, str | None], wanted: Wanted) -> bool:
@@ -95,26 +122,31 @@ def runs_of(workspace: Workspace, query: Query, asking: RunState | None = None) 
 def _found(workspace: Workspace, query: Query, asking: RunState | None) -> "Iterator[Run]":
     from runstream.core.run import Run
 
+    for found in records_of(workspace, query, asking):
+        yield Run._of(workspace, found)
+
+
+def records_of(workspace: Workspace, query: Query, asking: RunState | None = None) -> Iterator[RunRecord]:
+    """The same as records."""
     try:
-        for found in records_of(workspace, query):
-            yield Run._of(workspace, found)
+        yield from _asked(workspace, query)
         return
     except ServiceUnavailableError:
         if asking is None or query.family is None or query.filter or not asking.facts.whole:
             raise
     for found in _known_family(asking.facts, asking.experiment, query.family.recursive):
         if query.takes(found):
-            yield Run._of(workspace, found)
+            yield found
 
 
-def records_of(workspace: Workspace, query: Query) -> Iterator[RunRecord]:
-    """The same as records, from the server."""
+def _asked(workspace: Workspace, query: Query) -> Iterator[RunRecord]:
+    """From the server."""
     positions, http = reads.flushed(workspace.target)
     family = query.family
     for run in reads.client(workspace, http).search_runs(
         workspace.name,
         [query.experiment] if query.experiment else [],
-        filter=query.filter,
+        filter=query.condition(),
         children_of=family.of if family and not family.recursive else None,
         descendants_of=family.of if family and family.recursive else None,
         top_level=query.top_level,
