@@ -1,0 +1,136 @@
+"""Changes that are asked of the server: to cancel, archive and delete runs; what is kept of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runstream.client import Client
+from runstream.errors import NotFoundError, VersionError
+from tests.desk import Desk, server
+from tests.server import Place
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Place]:
+    """A place whose server runs."""
+    with server() as place:
+        found = place.discovery()
+        assert found is not None
+        with Client(found["http"], found["token"]) as client:
+            try:
+                client.cancel_run("local", "nonesuch")
+            except NotFoundError:
+                pass
+            except VersionError:
+                pytest.skip("this server changes nothing yet: it has no RunService")
+        yield place
+
+
+@pytest.fixture
+def desk(served: Place, request: pytest.FixtureRequest) -> Desk:
+    """A workspace for this test alone."""
+    return Desk(served, request.node.name)
+
+
+def test_a_run_is_canceled_from_the_command_line(desk: Desk) -> None:
+    code = """
+run = experiment.start_logging()
+print(run.id, flush=True)
+while True:
+    run.log("x", 1)
+    time.sleep(0.05)
+"""
+    with desk.start(code) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        done = desk.runstream("cancel", run_id, "--reason", "enough")
+        assert (done.returncode, done.stdout) == (0, f"{run_id}\n"), done.stderr
+        _, err = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert f"somebody asked for the end of {run_id}" in err
+
+    assert desk.ended(run_id)["status"] == "Canceled"
+    again = desk.runstream("cancel", run_id)
+    assert again.returncode == 1, again.stderr
+    unknown = desk.runstream("cancel", "nonesuch")
+    assert unknown.returncode == 4, unknown.stderr
+
+
+def test_a_run_that_goes_on_after_a_request_to_cancel(desk: Desk) -> None:
+    """Its process is told, decides for itself, and what it says of its end counts."""
+    done = desk.script(
+        """
+run = experiment.start_logging()
+others = run.create_children(2)
+Run(experiment, run.id).log("x", 1)
+assert not run.cancel_requested
+import subprocess
+subprocess.run([sys.executable, "-m", "runstream.cli", "cancel", run.id], check=True, stdout=2)
+deadline = time.monotonic() + 60
+while not run.cancel_requested and time.monotonic() < deadline:
+    time.sleep(0.02)
+assert run.cancel_requested
+assert run.get_status() == "CancelRequested", run.get_status()
+assert not others[0].cancel_requested
+run.complete()
+print(run.get_status(), Run.get(ws, run.id).get_status())
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Completed Completed\n"
+
+
+def test_archive_and_delete(desk: Desk) -> None:
+    done = desk.script(
+        """
+runs = [experiment.start_logging() for _ in range(3)]
+for run in runs: run.complete()
+runs[0].archive()
+assert list(experiment.get_runs()) == runs[:0:-1]
+assert list(experiment.get_runs(archived=True)) == runs[::-1]
+runs[0].reactivate()
+assert len(list(experiment.get_runs())) == 3
+living = experiment.start_logging()
+try:
+    living.delete()
+except Exception as error:
+    assert "cancel" in str(error), error
+else:
+    raise AssertionError
+living.complete()
+for run in (*runs, living): run.delete()
+assert list(experiment.get_runs()) == []
+try:
+    Run.get(ws, "nonesuch").delete()
+except ServiceException:
+    pass
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_kept_of_an_experiment(desk: Desk) -> None:
+    done = desk.script(
+        """
+experiment.start_logging().complete()
+experiment.tag("owner", "me"); experiment.set_tags({"n": 1, "none": None}); experiment.remove_tags(["none"])
+assert experiment.tags == Experiment(ws, "family").tags == {"owner": "me", "n": "1"}
+assert Experiment.list(ws, tags={"owner": "me"}) == Experiment.list(ws, tags="n") == [experiment]
+assert Experiment.list(ws, tags="nonesuch") == []
+experiment.archive()
+assert experiment.archived and ws.experiments == {} and Experiment.list(ws, view_type="All") == [experiment]
+assert Experiment.list(ws, view_type="ArchivedOnly") == [experiment]
+experiment.reactivate()
+assert list(ws.experiments) == ["family"] and not experiment.archived
+try:
+    Experiment.delete(ws, experiment.id)
+except UserErrorException as error:
+    assert "has 1 runs" in str(error), error
+else:
+    raise AssertionError
+assert Experiment(ws, "still-to-come").tags == {}
+"""
+    )
+    assert done.returncode == 0, done.stderr
