@@ -355,3 +355,25 @@ def test_the_folder_can_be_left_alone(sending: Sending) -> None:
     )
     sending.drain()
     assert not sending.log.logs
+
+
+def test_a_launcher_has_files_followed(sending: Sending) -> None:
+    script(
+        sending,
+        """
+from runstream.capture import folders
+run = experiment.start_logging(run_id="r")
+folder = os.path.abspath("launcher")
+os.mkdir(folder)
+folders.follow(run._state, folder, "user_logs/")
+file = os.open(folder + "/std_log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+pid = os.posix_spawn("/bin/sh", ["sh", "-c", "echo out; echo err >&2"], os.environ,
+                     file_actions=[(os.POSIX_SPAWN_DUP2, file, 1), (os.POSIX_SPAWN_DUP2, file, 2)])
+os.waitpid(pid, 0)
+folders.leave(run._state, folder, "user_logs/")
+os.write(file, b"too late\\n")
+run.complete()
+""",
+    )
+    ended_when_everything_was_there(sending)
+    assert sending.log.text("r", "user_logs/std_log.txt") == b"out\nerr\n"

@@ -24,7 +24,9 @@ def begin(state: RunState) -> None:
         if state.silent or state.submitted or not wanted("RUNSTREAM_CAPTURE_LOGS"):
             return
         folder = os.path.join(os.getcwd(), NAME)
-        if _say(state, folder, True):
+        writer = process.writer_of(state.target)
+        if writer is not None and follows(writer.origin.rank, writer.origin.local_rank, folder):
+            follow(state, folder, f"{NAME}/")
             state.logs_folder = folder
     except Exception:
         pass  # a working directory that is gone is no reason not to train
@@ -35,23 +37,36 @@ def end(state: RunState) -> None:
     folder, state.logs_folder = state.logs_folder, None
     if folder is not None:
         try:
-            _say(state, folder, False)
+            leave(state, folder, f"{NAME}/")
         except Exception:
             pass
 
 
-def _say(state: RunState, folder: str, opens: bool) -> bool:
-    writer = process.writer_of(state.target)
-    if writer is None or not follows(writer.origin.rank, writer.origin.local_rank, folder):
-        return False
+def follow(state: RunState, folder: str, prefix: str) -> None:
+    """Have the sender follow the files in a folder: what is appended to them from here on is logs of the run.
+
+    A launcher that has a process write its output to a file makes that file a log of the run so.
+
+    :param folder: absolute path.
+    :param prefix: as `user_logs/`.
+    """
+    _say(state, folder, prefix, True)
+
+
+def leave(state: RunState, folder: str, prefix: str) -> None:
+    """What was in the files until now is the run's, what comes later is not."""
+    _say(state, folder, prefix, False)
+
+
+def _say(state: RunState, folder: str, prefix: str, opens: bool) -> None:
     content: dict[str, object] = {
         "folder": folder,
-        "prefix": f"{NAME}/",
+        "prefix": prefix,
         "time_ns": time.time_ns(),
         "open": opens,
         "files": sizes(folder),
     }
-    return state.keep(lambda channel: channel.log_folder(content))
+    state.keep(lambda channel: channel.log_folder(content))
 
 
 def follows(rank: int | None, local_rank: int | None, folder: str) -> bool:
