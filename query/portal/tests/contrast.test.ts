@@ -24,7 +24,7 @@ const themes = { light: tokens(":root {"), dark: tokens(':root[data-theme="dark"
 
 test.each(Object.entries(themes))("text in the %s theme", (_, theme) => {
   for (const ground of ["bg", "sunken", "raised", "hover", "chosen"]) {
-    for (const ink of ["fg", "quiet", "accent", "good", "bad", "wait"]) {
+    for (const ink of ["fg", "quiet", "accent", "good", "bad", "wait", "magenta", "cyan"]) {
       expect(contrast(theme[ink]!, theme[ground]!), `${ink} on ${ground}`).toBeGreaterThanOrEqual(4.5);
     }
   }

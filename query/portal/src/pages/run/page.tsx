@@ -17,6 +17,7 @@ import { RunActions } from "./actions";
 import { Children } from "./children";
 import { Files } from "./files";
 import { Images } from "./images";
+import { Logs } from "./logs";
 import { Overview } from "./overview";
 import { Metrics } from "./metrics";
 import { RunStore } from "./store";
@@ -115,6 +116,7 @@ function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
     ["tables", "tables", tables],
     ["images", "images"],
     ...(panels.some((panel) => panel.metric.startsWith("system/")) ? [["system", "system"] as [RunTab, string]] : []),
+    ["logs", "logs"],
     ["files", "files"],
     ["children", "children"],
   ];
@@ -140,6 +142,8 @@ function Tab({ store, tab }: { store: RunStore; tab: RunTab }): ComponentChildre
       return <Images store={store} />;
     case "system":
       return <Metrics store={store} system />;
+    case "logs":
+      return <Logs store={store} />;
     case "files":
       return <Files store={store} />;
     case "children":
