@@ -53,7 +53,8 @@ SELECT toString(p.column) AS column, intDiv({_X}, {{width:UInt64}}) AS bucket,
 _EDGES: Final = """
 SELECT toString(p.column) AS column, p.step AS step,
     argMin(p.value, (p.time, p.writer, p.seq, p.idx)) AS first,
-    argMax(p.value, (p.time, p.writer, p.seq, p.idx)) AS last
+    argMax(p.value, (p.time, p.writer, p.seq, p.idx)) AS last,
+    argMax(toUnixTimestamp64Nano(p.logged_time), (p.time, p.writer, p.seq, p.idx)) AS last_time_ns
 """
 
 
@@ -68,12 +69,15 @@ class Buckets:
     first: NDArray[np.float64]
     last: NDArray[np.float64]
     non_finite: NDArray[np.uint32]
+    last_time_ns: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.first_x)
 
 
-def reduce_series(x: NDArray[np.int64], value: NDArray[np.float64], low: int, width: int) -> Buckets:
+def reduce_series(
+    x: NDArray[np.int64], value: NDArray[np.float64], time_ns: NDArray[np.int64], low: int, width: int
+) -> Buckets:
     """Buckets of a series in reading order.
 
     :param low: where the first bucket begins.
@@ -96,6 +100,7 @@ def reduce_series(x: NDArray[np.int64], value: NDArray[np.float64], low: int, wi
         first=value[begin],
         last=value[end],
         non_finite=np.bitwise_or.reduceat(flags, begin).astype(np.uint32),
+        last_time_ns=time_ns[end],
     )
 
 
@@ -116,6 +121,7 @@ def join_buckets(before: Buckets, after: Buckets, low: int, width: int) -> Bucke
         "first": before.first[-1],
         "last": after.last[0],
         "non_finite": before.non_finite[-1] | after.non_finite[0],
+        "last_time_ns": after.last_time_ns[0],
     }
     return Buckets(
         *(
@@ -192,10 +198,12 @@ class Reducer:
             width = bucket_width(low, int(x[-1]), self.buckets)
             column = elements.column[begin:end][chosen]
             value = elements.value[begin:end][chosen]
+            time_ns = elements.logged_time[begin:end][chosen]
             series = {elements.columns[code]: column == code for code in np.unique(column)}
             for name in sorted(series):
                 part = series[name]
-                yield _message(workspace, unit, name, reduce_series(x[part], value[part], low, width))
+                buckets = reduce_series(x[part], value[part], time_ns[part], low, width)
+                yield _message(workspace, unit, name, buckets)
 
     async def large(self, source: Source, unit: Unit) -> list[twin_pb2.BucketChunk]:
         """The chunks of one large metric."""
@@ -241,7 +249,8 @@ class Reducer:
             numeric = _numeric(elements)
             for code in np.unique(elements.column[numeric]):
                 chosen = numeric & (elements.column == code)
-                part = reduce_series(piece.rows[chosen], elements.value[chosen], 0, width)
+                times = elements.logged_time[chosen]
+                part = reduce_series(piece.rows[chosen], elements.value[chosen], times, 0, width)
                 name = elements.columns[code]
                 series[name] = join_buckets(series[name], part, 0, width) if name in series else part
         return [_message(source.workspace, unit, name, series[name]) for name in sorted(series)]
@@ -304,7 +313,7 @@ def _cut(chunk: twin_pb2.BucketChunk, skip: int, size: int) -> twin_pb2.BucketCh
     cut = twin_pb2.BucketChunk(
         run=chunk.run, metric=chunk.metric, column=chunk.column, axis=chunk.axis, count=count
     )
-    for name in "first_x", "last_x", "min", "max", "first", "last", "non_finite":
+    for name in "first_x", "last_x", "min", "max", "first", "last", "non_finite", "last_time_ns":
         data = getattr(chunk, name)
         width = len(data) // chunk.count
         setattr(cut, name, data[skip * width : (skip + count) * width])
@@ -313,7 +322,10 @@ def _cut(chunk: twin_pb2.BucketChunk, skip: int, size: int) -> twin_pb2.BucketCh
 
 def _engine_chunks(workspace: str, unit: Unit, found: Any, edges: Any) -> list[twin_pb2.BucketChunk]:
     """Joins the two answers of the engine."""
-    values = {(row["column"], row["step"]): (row["first"], row["last"]) for row in edges.to_pylist()}
+    values = {
+        (row["column"], row["step"]): (row["first"], row["last"], row["last_time_ns"])
+        for row in edges.to_pylist()
+    }
     names = found["column"].to_pylist()
     firsts, lasts = array(found["first_x"]), array(found["last_x"])
     whole = Buckets(
@@ -324,6 +336,7 @@ def _engine_chunks(workspace: str, unit: Unit, found: Any, edges: Any) -> list[t
         first=np.array([values[key][0] for key in zip(names, firsts.tolist(), strict=True)]),
         last=np.array([values[key][1] for key in zip(names, lasts.tolist(), strict=True)]),
         non_finite=array(found["non_finite"]).astype(np.uint32),
+        last_time_ns=np.array([values[key][2] for key in zip(names, lasts.tolist(), strict=True)], np.int64),
     )
     codes = np.array(names)
     return [
@@ -345,7 +358,7 @@ def _message(workspace: str, unit: Unit, column: str, buckets: Buckets) -> twin_
         axis=query_service_pb2.BUCKET_AXIS_STEP if unit.stepped else query_service_pb2.BUCKET_AXIS_ROW,
         count=len(buckets),
     )
-    for name in "first_x", "last_x", "min", "max", "first", "last":
+    for name in "first_x", "last_x", "min", "max", "first", "last", "last_time_ns":
         setattr(chunk, name, getattr(buckets, name).tobytes())
     if buckets.non_finite.any():
         chunk.non_finite = buckets.non_finite.tobytes()

@@ -130,6 +130,8 @@ class Buckets:
     last: NDArray[np.float64]
     non_finite: NDArray[np.uint32]
     """1 has a NaN, 2 has +Infinity, 4 has -Infinity; added up."""
+    last_time_ns: NDArray[np.int64]
+    """When the last element was logged, Unix nanoseconds; 0 from a server that does not tell."""
 
 
 @dataclass(slots=True)
@@ -237,4 +239,5 @@ def buckets_of(chunk: twin_pb2.BucketChunk) -> Buckets:
         first=np.frombuffer(chunk.first, np.float64),
         last=np.frombuffer(chunk.last, np.float64),
         non_finite=_default(chunk.non_finite, np.uint32, chunk.count, 0),
+        last_time_ns=_default(chunk.last_time_ns, np.int64, chunk.count, 0),
     )

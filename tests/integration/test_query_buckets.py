@@ -41,8 +41,8 @@ def check(found: list[Buckets], rows: list[Row], most: int) -> None:
     all."""
     expected = reference(rows)
     steps = {(r.metric, r.writer, r.seq, r.idx): r.step for r in rows}
-    numeric: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for (_, metric, column), elements in expected.items():
+    numeric: dict[tuple[str, str], list[tuple[int, float, int]]] = {}
+    for (_, metric, column), logged_values in expected.items():
         stepped = all(step is not None for (name, *_), step in steps.items() if name == metric)
         unique = {
             (r.step, r.writer, r.seq, r.idx): r for r in rows if r.metric == metric and r.column == column
@@ -51,11 +51,11 @@ def check(found: list[Buckets], rows: list[Row], most: int) -> None:
             (r for r in unique.values() if r.value is not DECLARE),
             key=lambda r: (r.step if stepped else 0, r.time, r.writer, r.seq, r.idx),
         )
-        for row, (number, value) in zip(order, elements, strict=True):
+        for row, (number, value) in zip(order, logged_values, strict=True):
             if isinstance(value, (float, bool)) or (isinstance(value, int) and -(2**63) <= value < 2**63):
                 x = row.step if stepped else number
                 assert x is not None
-                numeric.setdefault((metric, column), []).append((x, float(value)))
+                numeric.setdefault((metric, column), []).append((x, float(value), row.time))
     assert {(b.metric, b.column) for b in found} == set(numeric)
     for series in found:
         elements = numeric[series.metric, series.column]
@@ -63,11 +63,11 @@ def check(found: list[Buckets], rows: list[Row], most: int) -> None:
         taken = 0
         for at in range(len(series.first_x)):
             low, high = int(series.first_x[at]), int(series.last_x[at])
-            inside = [(x, value) for x, value in elements if low <= x <= high]
+            inside = [element for element in elements if low <= element[0] <= high]
             taken += len(inside)
             assert inside[0][0] == low
             assert inside[-1][0] == high
-            values = [value for _, value in inside]
+            values = [value for _, value, _ in inside]
             finite = [value for value in values if math.isfinite(value)]
             flags = any(map(math.isnan, values)) + 2 * (math.inf in values) + 4 * (-math.inf in values)
             wanted = [
@@ -79,6 +79,7 @@ def check(found: list[Buckets], rows: list[Row], most: int) -> None:
             ]
             got = [series.min[at], series.max[at], series.first[at], series.last[at], series.non_finite[at]]
             np.testing.assert_array_equal(np.array(got, np.float64), np.array(wanted, np.float64))
+            assert series.last_time_ns[at] == inside[-1][2]
         assert taken == len(elements)
 
 

@@ -25,14 +25,16 @@ def plain(x: list[int], values: list[float], low: int, width: int) -> list[tuple
     for at, value in zip(x, values, strict=True):
         groups.setdefault((at - low) // width, []).append((at, value))
     found: list[tuple[float, ...]] = []
+    taken = 0
     for group in groups.values():
+        taken += len(group)
         all_values = [value for _, value in group]
         finite = [value for value in all_values if math.isfinite(value)]
         flags = (
             any(map(math.isnan, all_values)) + 2 * (math.inf in all_values) + 4 * (-math.inf in all_values)
         )
         low_high = (min(finite), max(finite)) if finite else (math.nan, math.nan)
-        found.append((group[0][0], group[-1][0], *low_high, all_values[0], all_values[-1], flags))
+        found.append((group[0][0], group[-1][0], *low_high, all_values[0], all_values[-1], flags, taken - 1))
     return found
 
 
@@ -44,7 +46,7 @@ def rows(buckets: Buckets) -> list[tuple[float, ...]]:
 def test_buckets_are_exact(given_series: tuple[list[int], list[float], int]) -> None:
     x, values, count = given_series
     width = bucket_width(x[0], x[-1], count)
-    found = reduce_series(np.array(x), np.array(values), x[0], width)
+    found = reduce_series(np.array(x), np.array(values), np.arange(len(x)), x[0], width)
     assert len(found) <= count
     expected = plain(x, values, x[0], width)
     np.testing.assert_equal(rows(found), expected)
@@ -57,7 +59,7 @@ def test_parts_can_be_joined(given_series: tuple[list[int], list[float], int], c
     width = bucket_width(low, x[-1], count)
     cut = min(cut, len(x))
     parts = [
-        reduce_series(np.array(x[part]), np.array(values[part]), low, width)
+        reduce_series(np.array(x[part]), np.array(values[part]), np.arange(len(x))[part], low, width)
         for part in (slice(0, cut), slice(cut, None))
         if x[part]
     ]

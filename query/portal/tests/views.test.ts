@@ -86,7 +86,7 @@ test("the ledger says what is missing", () => {
   expect(ledgerText(ledgerOf(run), false)).toBe("logged 20 · lost 3");
   expect(ledgerOf(run).whole).toBe(false);
   const open = create(RunSchema, { writers: [{}] });
-  expect(ledgerText(ledgerOf(open), false)).toBe("1 writer still open");
+  expect(ledgerText(ledgerOf(open), false)).toBe("1 process writing");
 });
 
 test("only a window of a long list is drawn, and far pages are let go of", () => {

@@ -456,6 +456,7 @@ class BucketChunk(google.protobuf.message.Message):
     FIRST_FIELD_NUMBER: builtins.int
     LAST_FIELD_NUMBER: builtins.int
     NON_FINITE_FIELD_NUMBER: builtins.int
+    LAST_TIME_NS_FIELD_NUMBER: builtins.int
     metric: builtins.str
     """The metric."""
     column: builtins.str
@@ -496,6 +497,10 @@ class BucketChunk(google.protobuf.message.Message):
     def non_finite(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Per bucket: 1 has a NaN, 2 has +Infinity, 4 has -Infinity; added up. Default 0."""
 
+    @property
+    def last_time_ns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Per bucket: time when its last element was logged, Unix nanoseconds."""
+
     def __init__(
         self,
         *,
@@ -511,9 +516,10 @@ class BucketChunk(google.protobuf.message.Message):
         first: collections.abc.Iterable[builtins.float] | None = ...,
         last: collections.abc.Iterable[builtins.float] | None = ...,
         non_finite: collections.abc.Iterable[builtins.int] | None = ...,
+        last_time_ns: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["axis", b"axis", "column", b"column", "count", b"count", "first", b"first", "first_x", b"first_x", "last", b"last", "last_x", b"last_x", "max", b"max", "metric", b"metric", "min", b"min", "non_finite", b"non_finite", "run", b"run"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["axis", b"axis", "column", b"column", "count", b"count", "first", b"first", "first_x", b"first_x", "last", b"last", "last_time_ns", b"last_time_ns", "last_x", b"last_x", "max", b"max", "metric", b"metric", "min", b"min", "non_finite", b"non_finite", "run", b"run"]) -> None: ...
 
 global___BucketChunk = BucketChunk
 

@@ -41,7 +41,7 @@ export function ledgerText(ledger: Ledger, settling: boolean): string {
     if (ledger.lost) parts.push(`lost ${count(ledger.lost)}`);
     return parts.join(" · ");
   }
-  if (ledger.open) return `${count(ledger.open)} ${ledger.open === 1 ? "writer" : "writers"} still open`;
+  if (ledger.open) return `${count(ledger.open)} ${ledger.open === 1 ? "process" : "processes"} writing`;
   if (settling) return `logged ${count(ledger.logged)}, the last on their way`;
   return `logged ${count(ledger.logged)} = stored ${count(ledger.logged)}`;
 }

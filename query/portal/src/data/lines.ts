@@ -38,7 +38,7 @@ export function lineOfBuckets(chunk: BucketChunk): Line {
   const line: Line = {
     axis: chunk.axis === BucketAxis.STEP ? "step" : "row",
     x: Float64Array.from(chunk.lastX, Number),
-    time: new Float64Array(0),
+    time: Float64Array.from(chunk.lastTimeNs, toMs),
     y: new Float64Array(size),
     min: Float64Array.from(chunk.min),
     max: Float64Array.from(chunk.max),

@@ -46,6 +46,8 @@ interface Read {
   label: string;
   color: number;
   line: Line;
+  /** Time of the first value of the whole line, Unix milliseconds: where relative times begin. */
+  start: number;
 }
 
 const FEW = 1200;
@@ -59,6 +61,7 @@ function useLines(
   ranks: RankView,
   buckets: number,
   zoom: Range | null,
+  axis: XAxis,
   near: boolean,
 ): { read: readonly Read[]; failure: Failure | undefined; loading: boolean; cut: boolean } {
   const [state, setState] = useState<{ read: readonly Read[]; failure?: Failure | undefined; loading: boolean; cut: boolean }>({
@@ -67,23 +70,32 @@ function useLines(
     cut: false,
   });
   const key = [
-    metric, ranks.mode, ranks.ranks.join(), buckets, zoom?.min, zoom?.max,
+    metric, ranks.mode, ranks.ranks.join(), buckets, zoom?.min, zoom?.max, axis,
     ...sources.map((source) => `${source.run.run} ${source.count} ${source.color}`),
   ].join("\n");
-  const axes = useRef(new Map<string, Line["axis"]>());
+  // Of each run the line as it was read without a zoom: it says whether there are steps, and which steps are at which times.
+  const whole = useRef(new Map<string, Line>());
   useEffect(() => {
     if (!near || !buckets) return;
     let wanted = true;
     setState((before) => ({ ...before, loading: true }));
-    // Whether there are steps is known at the latest when the line was read.
     const known = (source: Source): Source =>
-      axes.current.get(source.run.run) === "row" ? { ...source, hasSteps: false } : source;
+      whole.current.get(source.run.run)?.axis === "row" ? { ...source, hasSteps: false } : source;
+    const rangeOf = (source: Source): Range | null => {
+      const line = whole.current.get(source.run.run);
+      return zoom && axis !== "step" ? (line ? xRange(line, axis, zoom) : null) : zoom;
+    };
     const timer = setTimeout(() => {
-      Promise.all(sources.map((source) => readSource(reads, metric, known(source), ranks, buckets, zoom)))
+      Promise.all(sources.map((source) => readSource(reads, metric, known(source), ranks, buckets, rangeOf(source))))
         .then((parts) => {
           if (!wanted) return;
           parts.forEach((part, i) => {
-            if (part.read[0]) axes.current.set(sources[i]!.run.run, part.read[0].line.axis);
+            const id = sources[i]!.run.run;
+            const first = part.read[0];
+            if (!first) return;
+            if (!zoom || !whole.current.has(id)) whole.current.set(id, first.line);
+            const start = whole.current.get(id)!.time[0] ?? 0;
+            for (const one of part.read) one.start = start;
           });
           setState({ read: parts.flatMap((part) => part.read), loading: false, cut: parts.some((part) => part.cut) });
         })
@@ -111,14 +123,14 @@ async function readSource(
     readLine(reads, { run: source.run, metric, buckets, ranks: chosen }, source, zoom);
   if (ranks.mode === "all" || ranks.ranks.length === 0) {
     const { line, cut } = await one([]);
-    return { read: [{ label: source.label, color: source.color, line }], cut };
+    return { read: [{ label: source.label, color: source.color, line, start: 0 }], cut };
   }
   const parts = await Promise.all(ranks.ranks.map((rank) => one([rank])));
   const cut = parts.some((part) => part.cut);
   if (ranks.mode === "band") {
-    return { read: [{ label: source.label, color: source.color, line: rankBand(parts.map((part) => part.line)) }], cut };
+    return { read: [{ label: source.label, color: source.color, line: rankBand(parts.map((part) => part.line)), start: 0 }], cut };
   }
-  return { read: parts.map((part, i) => ({ label: `rank ${ranks.ranks[i]}`, color: ranks.ranks[i]!, line: part.line })), cut };
+  return { read: parts.map((part, i) => ({ label: `rank ${ranks.ranks[i]}`, color: ranks.ranks[i]!, line: part.line, start: 0 })), cut };
 }
 
 /** A line: the elements themselves where they are few, else buckets. */
@@ -159,6 +171,21 @@ function merged(answer: Answer): Line {
   return chunk ? lineOfBuckets(chunk) : emptyLine();
 }
 
+/** The steps of a line between two times, and one more on each side. */
+export function xRange(line: Line, axis: XAxis, range: Range): Range | null {
+  const at = onAxis(line, axis, line.time[0] ?? 0);
+  if (!at) return null;
+  let from = -1;
+  let to = -1;
+  for (let i = 0; i < at.length; i++) {
+    if (at[i]! < range.min || at[i]! > range.max) continue;
+    if (from < 0) from = i;
+    to = i;
+  }
+  if (from < 0) return null;
+  return { min: line.x[Math.max(0, from - 1)]!, max: line.x[Math.min(at.length - 1, to + 1)]! };
+}
+
 /** A line in the units of the x axis. Null where the times are not known. */
 export function onAxis(line: Line, x: XAxis, start: number): Float64Array | null {
   if (x === "step") return line.x;
@@ -197,7 +224,7 @@ export function MetricChart({
   const [ref, near] = useNear<HTMLDivElement>();
   const [width, setWidth] = useState(0);
   const buckets = width ? Math.min(2048, Math.ceil(width / CHUNK) * CHUNK) : 0;
-  const { read, failure, loading, cut } = useLines(reads, metric, sources, ranks, buckets, zoom, near);
+  const { read, failure, loading, cut } = useLines(reads, metric, sources, ranks, buckets, zoom, settings.x, near);
   const axis = settings.x;
   const lines = useMemo(() => read.map((one) => toPlot(one, axis, settings.smoothing, palette.value)), [
     read, axis, settings.smoothing, palette.value,
@@ -243,7 +270,7 @@ export function MetricChart({
 
 function toPlot(one: Read, axis: XAxis, smoothing: number, colors: Parameters<typeof lineStyle>[0]): PlotLine | null {
   const { line } = one;
-  const x = onAxis(line, axis, line.time[0] ?? 0);
+  const x = onAxis(line, axis, one.start);
   if (!x) return null;
   return {
     label: one.label,

@@ -383,6 +383,7 @@ class BucketChunk(google.protobuf.message.Message):
     FIRST_FIELD_NUMBER: builtins.int
     LAST_FIELD_NUMBER: builtins.int
     NON_FINITE_FIELD_NUMBER: builtins.int
+    LAST_TIME_NS_FIELD_NUMBER: builtins.int
     metric: builtins.str
     """As in the public message."""
     column: builtins.str
@@ -405,6 +406,8 @@ class BucketChunk(google.protobuf.message.Message):
     """float64 array."""
     non_finite: builtins.bytes
     """uint32 array."""
+    last_time_ns: builtins.bytes
+    """int64 array."""
     @property
     def run(self) -> runstream.v1.point_pb2.RunRef:
         """As in the public message."""
@@ -424,9 +427,10 @@ class BucketChunk(google.protobuf.message.Message):
         first: builtins.bytes = ...,
         last: builtins.bytes = ...,
         non_finite: builtins.bytes = ...,
+        last_time_ns: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["axis", b"axis", "column", b"column", "count", b"count", "first", b"first", "first_x", b"first_x", "last", b"last", "last_x", b"last_x", "max", b"max", "metric", b"metric", "min", b"min", "non_finite", b"non_finite", "run", b"run"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["axis", b"axis", "column", b"column", "count", b"count", "first", b"first", "first_x", b"first_x", "last", b"last", "last_time_ns", b"last_time_ns", "last_x", b"last_x", "max", b"max", "metric", b"metric", "min", b"min", "non_finite", b"non_finite", "run", b"run"]) -> None: ...
 
 global___BucketChunk = BucketChunk
 
