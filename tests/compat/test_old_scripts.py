@@ -1,7 +1,6 @@
 """Scripts as people wrote them for the old SDK, run unchanged by `python -m runstream.azureml`.
 
-They assert what they read back. Those that need a part of the API that is not there yet are skipped until it
-is.
+They assert what they read back.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runstream import Run
 from tests.server import Place
 
 SCRIPTS = Path(__file__).parent / "scripts"
-NEEDS = {"logging_files": "upload_file"}
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +36,6 @@ def served() -> Iterator[Place]:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))
 def test_it_runs_unchanged(served: Place, name: str) -> None:
-    needs = NEEDS.get(name)
-    if needs is not None and not hasattr(Run, needs):
-        pytest.skip(f"there is no Run.{needs} yet")
     done = served.python(["-m", "runstream.azureml", str(SCRIPTS / f"{name}.py")], {})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
