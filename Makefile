@@ -8,7 +8,7 @@ export RUNSTREAM_REQUIRE_ENGINES
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo up-cluster test lint format proto proto-check proto-release portal portal-check e2e-long bench clean
+.PHONY: help venv demo up-cluster test faults lint format proto proto-check proto-release portal portal-check e2e-long bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ up-cluster: .venv/dev.stamp portal ## all engines and services as processes, unt
 
 test: .venv/dev.stamp tests/compat/node/node_modules portal ## all tests; ARGS="-k spool" goes to pytest
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
+
+faults: .venv/dev.stamp ## the long form of the fault tests on real engines, half an hour; SEEDS=7,8 ARGS="-k Redis"
+	RUNSTREAM_FAULTS=long RUNSTREAM_FAULT_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q -p no:xdist \
+	  -o faulthandler_timeout=3600 tests/faults $(ARGS)
 
 lint: .venv/dev.stamp ## style, types and the layers of the packages
 	$(BIN)/ruff check .

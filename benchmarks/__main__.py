@@ -15,6 +15,7 @@ NAMES: Final = (
     "files",
     "capture",
     "kafka",
+    "crowd",
     "search",
 )
 

@@ -65,7 +65,7 @@ class WriterSettings:
     trim_interval_s: float = 10.0
     """How often what is applied is removed from the log."""
     trim: bool = True
-    """Whether it is."""
+    """Whether it is, if the log does not remove what is old by itself."""
     least_pause_s: float = 0.1
     """First pause after a failure; doubled with each."""
     greatest_pause_s: float = 5.0
@@ -368,8 +368,10 @@ class WriterLoop(Generic[C]):
 
     async def _trim(self, applied: Applied) -> None:
         now = self._clock()
-        if not self._settings.trim or (
-            now - self._trimmed_at < self._settings.trim_interval_s and not self._stopping.is_set()
+        if (
+            not self._settings.trim
+            or self._log.capabilities.retains
+            or (now - self._trimmed_at < self._settings.trim_interval_s and not self._stopping.is_set())
         ):
             return
         self._trimmed_at = now

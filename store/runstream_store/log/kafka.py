@@ -48,6 +48,7 @@ class KafkaLog:
             max_record_bytes=settings.max_record_bytes,
             partitions=settings.partitions > 1,
             many_processes=True,
+            retains=True,
             atomic_append=False,
             survives=_survives(settings),
         )

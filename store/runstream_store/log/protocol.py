@@ -43,6 +43,9 @@ class Capabilities:
     """A topic may have more than one partition."""
     many_processes: bool
     """Several processes may use the log at the same time."""
+    retains: bool
+    """It removes old records itself, after a stated time: what is applied is left to that, to be read
+    again."""
     atomic_append: bool
     """All records of an append are stored, or none."""
     survives: str

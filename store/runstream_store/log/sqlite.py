@@ -43,6 +43,7 @@ _CAPABILITIES: Final = Capabilities(
     max_record_bytes=64 << 20,
     partitions=False,
     many_processes=False,
+    retains=False,
     atomic_append=True,
     survives="the end of the process in any way, and a loss of power if the disk keeps what it confirmed",
 )
