@@ -7,22 +7,50 @@ TYPE_CHECKING = False  # as in `typing`, which takes longer to load than the res
 
 if TYPE_CHECKING:
     from runstream import errors, exceptions
+    from runstream.core.conda_dependencies import CondaDependencies
+    from runstream.core.environment import Environment
     from runstream.core.experiment import Experiment
     from runstream.core.model import Model
     from runstream.core.run import Run, get_run
+    from runstream.core.runconfig import MpiConfiguration, PyTorchConfiguration, RunConfiguration
+    from runstream.core.script_run import ScriptRun
+    from runstream.core.script_run_config import ScriptRunConfig
     from runstream.core.workspace import Workspace
 
 __version__ = "0.1.0.dev0"
 
 _MODULES = {
+    "CondaDependencies": "runstream.core.conda_dependencies",
+    "Environment": "runstream.core.environment",
     "Experiment": "runstream.core.experiment",
     "Model": "runstream.core.model",
+    "MpiConfiguration": "runstream.core.runconfig",
+    "PyTorchConfiguration": "runstream.core.runconfig",
     "Run": "runstream.core.run",
+    "RunConfiguration": "runstream.core.runconfig",
+    "ScriptRun": "runstream.core.script_run",
+    "ScriptRunConfig": "runstream.core.script_run_config",
     "Workspace": "runstream.core.workspace",
     "get_run": "runstream.core.run",
 }
 
-__all__ = ["Experiment", "Model", "Run", "Workspace", "__version__", "errors", "exceptions", "get_run"]
+__all__ = [
+    "CondaDependencies",
+    "Environment",
+    "Experiment",
+    "Model",
+    "MpiConfiguration",
+    "PyTorchConfiguration",
+    "Run",
+    "RunConfiguration",
+    "ScriptRun",
+    "ScriptRunConfig",
+    "Workspace",
+    "__version__",
+    "errors",
+    "exceptions",
+    "get_run",
+]
 
 
 def __getattr__(name: str) -> object:

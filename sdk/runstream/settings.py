@@ -165,6 +165,32 @@ SETTINGS = (
         "Environment variables to record with a run, separated by commas; no others are.",
     ),
     ClientSetting(
+        "RUNSTREAM_JOBS",
+        "",
+        "path",
+        "Folder for submitted runs: the copy that the script runs in, what it prints, how far it is. "
+        "Default: `jobs` in `RUNSTREAM_HOME`. For SLURM on a file system that the nodes share.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_SNAPSHOT_CAP",
+        "2G",
+        "bytes",
+        "Most that a submitted folder may have, without what `.amlignore` or `.gitignore` leaves out; "
+        "suffixes K, M, G, T.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_CANCEL_GRACE_S",
+        "10",
+        "s",
+        "How long a submitted script that is to end may take for it: from SIGTERM to SIGKILL.",
+    ),
+    ClientSetting(
+        "RUNSTREAM_SLURM_OPTIONS",
+        "",
+        "options",
+        "For the batch scripts of runs that are submitted to SLURM, as `--partition=gpu --gres=gpu:1`.",
+    ),
+    ClientSetting(
         "RUNSTREAM_LAUNCH_ID",
         "",
         "text",

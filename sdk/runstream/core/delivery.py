@@ -14,6 +14,7 @@ from runstream import __version__, home
 from runstream.capture.itself import self_description
 from runstream.core.mode import is_offline
 from runstream.core.notices import say, was_said
+from runstream.core.sizes import size_in_bytes
 from runstream.spool import process
 from runstream.spool.folder import spool_root
 from runstream.spool.writer import DEFAULT_CAP, Origin, Target, Writer
@@ -51,18 +52,7 @@ def _read_key(path: str | None) -> str | None:
 
 
 def _cap_bytes() -> int:
-    """RUNSTREAM_SPOOL_CAP: bytes, or with a suffix K, M, G, T."""
-    text = os.environ.get("RUNSTREAM_SPOOL_CAP", "").strip().upper().removesuffix("IB").removesuffix("B")
-    number, factor = text, 1
-    if text and text[-1] in "KMGT":
-        number, factor = text[:-1], 1024 ** ("KMGT".index(text[-1]) + 1)
-    try:
-        cap = int(float(number) * factor)
-    except (ValueError, OverflowError):
-        if text:
-            say(f"RUNSTREAM_SPOOL_CAP is no size: {text}", once="cap")
-        return DEFAULT_CAP
-    return cap if cap > 0 else DEFAULT_CAP
+    return size_in_bytes(os.environ.get("RUNSTREAM_SPOOL_CAP", ""), DEFAULT_CAP, "RUNSTREAM_SPOOL_CAP")
 
 
 def drains() -> bool:

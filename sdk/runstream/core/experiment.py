@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from runstream.core import display, values
 from runstream.core import outputs as outputs_of_run
 from runstream.core.workspace import Workspace
-from runstream.errors import NotFoundError, UserError
+from runstream.errors import NotFoundError, RunstreamError, UserError
 from runstream.spool import process
 
 if TYPE_CHECKING:
     from runstream.client import ArchiveView
     from runstream.context.ranks import Launch
     from runstream.core.run import Run
+    from runstream.core.script_run import ScriptRun
+    from runstream.core.script_run_config import ScriptRunConfig
     from runstream.core.search import Wanted
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][\w\-]{0,254}")
@@ -91,6 +93,7 @@ class Experiment:
         description: str | None = None,
         tags: Mapping[str, object] | None = None,
         name: str | None = None,
+        snapshot_directory: str | os.PathLike[str] | None = None,
         **__: Any,
     ) -> "Run":
         """Start a run that this process logs to. It is running when this returns.
@@ -100,14 +103,42 @@ class Experiment:
 
         `outputs`: folders to make, None or True for `./outputs`, False for none. What the script writes there
         while the run goes on becomes part of its record when it ends. `name` is the display name.
+        `snapshot_directory`: a folder to keep with the run, as `Run.take_snapshot` does; None for none.
         """
-        return self._begin(
+        run = self._begin(
             run_id=run_id,
             outputs=outputs,
             display_name=display_name or name,
             description=description,
             tags=tags,
         )
+        if snapshot_directory is not None:
+            try:
+                run.take_snapshot(snapshot_directory)
+            except RunstreamError as error:
+                run.fail(error)
+                raise
+        return run
+
+    def submit(
+        self,
+        config: "ScriptRunConfig",
+        tags: Mapping[str, object] | None = None,
+        run_id: str | None = None,
+        display_name: str | None = None,
+        **_: Any,
+    ) -> "ScriptRun":
+        """Run a script under a run of its own. Returns as soon as its supervisor has begun; asks no server.
+
+        The whole of the configuration's folder is kept as a snapshot, and the script runs in a copy of it,
+        supervised by a process that outlives this one.
+
+        Raises UserError, RunConfigurationError or SnapshotError for what can't be run, and
+        ExperimentExecutionError when it could not be started: then there is no run.
+        """
+        from runstream.core.script_run import submitted
+
+        return submitted(self, config, tags, run_id, display_name)
 
     def _begin(
         self,

@@ -13,6 +13,7 @@ from runstream.core.paths import artifact_path, local_target
 from runstream.core.progress import Progress
 from runstream.errors import ServiceError, UserError
 
+_OWN: Final = ".runstream/"
 _WAIT_S: Final = 600.0  # for files that this process has just uploaded
 
 
@@ -100,13 +101,13 @@ class RunFiles(RunHandle):
         """
         state = self._state
         if state.silent:
-            return sorted(keeping.kept(state))
+            return sorted(name for name in keeping.kept(state) if not _is_own(name))
         try:
-            return [artifact.path for artifact in self._list("")]
+            return [artifact.path for artifact in self._list("") if not _is_own(artifact.path)]
         except ServiceError:
             if not state.facts.whole:
                 raise
-            return sorted(keeping.kept(state))
+            return sorted(name for name in keeping.kept(state) if not _is_own(name))
 
     def download_file(
         self,
@@ -153,8 +154,8 @@ class RunFiles(RunHandle):
         number is another; else as `download_file`.
         """
         start = prefix or ""
-        found = self._list(start.removeprefix("./"))
         start = start.removeprefix("./")
+        found = [file for file in self._list(start) if not _is_own(file.path) or start.startswith(_OWN)]
         root = Path.cwd() if output_directory is None else Path(output_directory)
         if output_paths is None:
             inner = [a.path if append_prefix else _without(a.path, start) for a in found]
@@ -191,6 +192,11 @@ class RunFiles(RunHandle):
 
     def _before_end(self) -> None:
         outputs.capture(self._state)
+
+
+def _is_own(name: str) -> bool:
+    """Whether it is one of runstream's own files, such as a snapshot, which have calls of their own."""
+    return name.startswith(_OWN)
 
 
 def _several(what: str, given: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """Children and parents of a run."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from runstream.core import reads
 from runstream.core.handle import RunHandle
@@ -9,6 +9,8 @@ from runstream.errors import UserError
 
 if TYPE_CHECKING:
     from runstream.core.run import Run
+    from runstream.core.script_run import ScriptRun
+    from runstream.core.script_run_config import ScriptRunConfig
     from runstream.core.search import Wanted
 
 BATCH_CHILD_NUMBER = "azureml.batch_child_number"
@@ -31,6 +33,21 @@ class RunHierarchy(RunHandle):
         child = self._experiment._begin(
             run_id=run_id, outputs=False if outputs is None else outputs, display_name=name, parent=self.id
         )
+        self._state.facts.add_child(child.id, child._state.facts)
+        return child
+
+    def submit_child(
+        self,
+        config: "ScriptRunConfig",
+        tags: Mapping[str, object] | None = None,
+        run_id: str | None = None,
+        display_name: str | None = None,
+        **_: Any,
+    ) -> "ScriptRun":
+        """Submit a script as a child of this run. Parameters and errors as of `Experiment.submit`."""
+        from runstream.core.script_run import submitted
+
+        child = submitted(self._experiment, config, tags, run_id, display_name, self.id)
         self._state.facts.add_child(child.id, child._state.facts)
         return child
 

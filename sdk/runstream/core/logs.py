@@ -48,6 +48,10 @@ class RunLogs(RunReading):
         details["logFiles"] = {path: self._log_text(path) for path in details["logFiles"]}
         return details
 
+    def _follower(self) -> "LogFollower":
+        """What shows the log while somebody waits."""
+        return LogFollower(self)
+
     def _log_text(self, path: str) -> str:
         parts = self._client().read_log(self._workspace, self.id, path, tail_bytes=_MOST_TEXT)
         return b"".join(part.data for part in parts).decode("utf-8", "replace")

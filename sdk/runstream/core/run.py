@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from runstream.capture import console, folders
 from runstream.core import delivery, display, exit, outputs, reads, values, waiting
@@ -15,6 +15,7 @@ from runstream.core.logging import RunLogging
 from runstream.core.logs import RunLogs
 from runstream.core.record import RunRecord
 from runstream.core.registration import RunModels
+from runstream.core.snapshots import RunSnapshots
 from runstream.core.state import ATTACHED, MAIN, WORKER, RunState, attach, known
 from runstream.core.storage import RunStorage
 from runstream.core.workspace import Workspace
@@ -24,10 +25,21 @@ from runstream.spool import layout
 if TYPE_CHECKING:
     from runstream.core.search import Wanted
 
+_SUBMITTED: Final = "azureml.scriptrun"
 _classes: "dict[str, type[Run]]" = {}
 
 
-class Run(RunFigures, RunLogging, RunModels, RunAttributes, RunHierarchy, RunLifecycle, RunLogs, RunStorage):
+class Run(
+    RunFigures,
+    RunLogging,
+    RunModels,
+    RunSnapshots,
+    RunAttributes,
+    RunHierarchy,
+    RunLifecycle,
+    RunLogs,
+    RunStorage,
+):
     """A run.
 
     Logging to it costs about half a microsecond, never waits for a server and never fails because of one.
@@ -95,7 +107,7 @@ class Run(RunFigures, RunLogging, RunModels, RunAttributes, RunHierarchy, RunLif
     def _of(cls, workspace: Workspace, found: RunRecord) -> "Run":
         """A run that was found."""
         experiment = Experiment(workspace, found.experiment) if found.experiment else _nameless(workspace)
-        run = _classes.get(found.run_type, Run)(experiment, found.id)
+        run = _class_of(found.run_type)(experiment, found.id)
         run._state.record = found
         return run
 
@@ -115,7 +127,7 @@ class Run(RunFigures, RunLogging, RunModels, RunAttributes, RunHierarchy, RunLif
             raise UserError(f"a run id is a text of 1 to 256 characters, not {run_id!r:.300}")
         state = known(workspace.target, run_id)
         if state is not None and state.facts.whole:  # it was begun here: nobody need be asked
-            run = _classes.get(state.facts.run_type, Run)
+            run = _class_of(state.facts.run_type)
             return run(Experiment(workspace, state.experiment), run_id)
         return Run._of(workspace, reads.find(workspace, run_id))
 
@@ -198,6 +210,15 @@ def get_run(experiment: Experiment, run_id: str, rehydrate: bool = True, clean_u
             f"run {run_id} is none of experiment {experiment.name}: it belongs to {run.experiment.name}"
         )
     return run
+
+
+def _class_of(run_type: str) -> type[Run]:
+    """The class for runs of a type."""
+    if run_type == _SUBMITTED and run_type not in _classes:
+        from runstream.core.script_run import ScriptRun
+
+        return ScriptRun
+    return _classes.get(run_type, Run)
 
 
 def _nameless(workspace: Workspace) -> Experiment:

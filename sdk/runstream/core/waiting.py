@@ -2,10 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from runstream.core.logs import LogFollower
 from runstream.core.notices import say
 from runstream.core.record import FINAL
 from runstream.errors import ActivityFailedError, ExperimentExecutionError, ServiceError
@@ -17,20 +15,6 @@ _FIRST_S: Final = 0.2
 _LONGEST_S: Final = 10.0
 _WITH_OUTPUT_S: Final = 1.0
 _NEARLY_OVER: Final = (*FINAL, "CancelRequested", "Finalizing")
-
-
-class Follower(Protocol):
-    """Shows a run's log as it grows."""
-
-    def show(self) -> None:
-        """Print what is new."""
-
-    def end(self) -> None:
-        """Print the rest: the run is over."""
-
-
-follow: "Callable[[Run], Follower]" = LogFollower
-"""Makes what shows the log of a run."""
 
 
 def wait(run: "Run", *, show: bool, to_the_end: bool) -> None:
@@ -48,7 +32,7 @@ def wait(run: "Run", *, show: bool, to_the_end: bool) -> None:
             once=f"wait {run.id}",
         )
     over = FINAL if to_the_end else _NEARLY_OVER
-    follower = follow(run) if show else None
+    follower = run._follower() if show else None
     if show:
         print(f"RunId: {run.id}\nWeb View: {run.get_portal_url()}", flush=True)
     pause, answered = _FIRST_S, False

@@ -1,0 +1,1 @@
+"""Places where submitted scripts run, behind one seam."""

@@ -1,0 +1,128 @@
+"""What describes a submission: scripts, environments, packages, ranks."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from runstream.core.conda_dependencies import CondaDependencies
+from runstream.core.environment import Environment
+from runstream.core.runconfig import MpiConfiguration, PyTorchConfiguration, RunConfiguration
+from runstream.core.script_run_config import ScriptRunConfig
+from runstream.errors import RunConfigurationError, UserError
+from runstream.submit.interpreter import describe
+from runstream.submit.packages import packages_of
+
+
+def test_a_mistyped_attribute_is_an_error_that_names_the_right_one() -> None:
+    environment = Environment("mine")
+    with pytest.raises(AttributeError, match="did you mean 'user_managed_dependencies'"):
+        environment.python.user_managed_dependancies = True
+    with pytest.raises(AttributeError, match="pythn"):
+        environment.pythn = None
+    with pytest.raises(AttributeError, match="enabled"):
+        environment.docker.enable = True
+    environment.docker.enabled = True
+    environment.python.user_managed_dependencies = True
+    with pytest.raises(AttributeError, match="did you mean 'target'"):
+        RunConfiguration().targt = "local"
+
+
+def test_configurations_take_what_scripts_give_them(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = Environment("mine")
+    config = ScriptRunConfig("src", "train.py", ["--alpha", 0.1], environment=mine)
+    assert (config.script, config.arguments, config.command) == ("train.py", ["--alpha", 0.1], None)
+    assert config.run_config.environment is mine
+    assert config.max_run_duration_seconds == 2_592_000
+    other = Environment("other")
+    config.run_config.environment = other
+    assert config.run_config.environment is other
+
+    given = RunConfiguration(script="a.py", arguments=["x"])
+    config = ScriptRunConfig("src", run_config=given, environment=mine)
+    assert (config.script, config.arguments) == ("a.py", ["x"])
+    assert given.environment is not mine
+    assert "environment have no effect" in capsys.readouterr().err
+
+    config = ScriptRunConfig("src", command="echo $HOME")
+    assert (config.script, config.command) == (None, "echo $HOME")
+    with pytest.raises(UserError, match="not both"):
+        ScriptRunConfig("src", "a.py", command="b")
+    with pytest.raises(UserError, match="list"):
+        ScriptRunConfig("src", "a.py", arguments="--alpha 1")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="PyTorchConfiguration"):
+        ScriptRunConfig("src", "a.py", distributed_job_config=4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "processes"),
+    [
+        (PyTorchConfiguration(), 1),
+        (PyTorchConfiguration(process_count=4), 4),
+        (PyTorchConfiguration("Gloo", 4, 2), 4),
+        (MpiConfiguration(3), 3),
+        (MpiConfiguration(3, 2), 6),
+    ],
+)
+def test_ranks(ranks: PyTorchConfiguration | MpiConfiguration, processes: int) -> None:
+    assert ranks.processes == processes
+
+
+def test_impossible_ranks() -> None:
+    with pytest.raises(RunConfigurationError, match="evenly"):
+        PyTorchConfiguration(process_count=3, node_count=2)
+    with pytest.raises(RunConfigurationError, match="from 1"):
+        MpiConfiguration(0)
+
+
+def test_packages() -> None:
+    packages = CondaDependencies.create(
+        pip_packages=["torch", "azureml-defaults", "azureml-sdk[notebooks]==1.61"],
+        conda_packages=["scikit-learn=1.7", "numpy>=2", "python=3.11", "scipy=1.16.*"],
+        pip_indexurl="https://example.org/simple",
+    )
+    packages.add_pip_package("torch")
+    assert packages.python_version == "3.11"
+    found = packages_of(packages)
+    assert found.pip == ["torch"]  # runstream stands for the old SDK
+    assert found.options == ["--index-url https://example.org/simple"]
+    assert found.conda_as_pip() == ["numpy>=2", "scikit-learn==1.7.*", "scipy==1.16.*"]
+    assert any(line.startswith("protobuf") for line in found.client)
+    assert not any("extra" in line for line in found.client)
+    packages.add_pip_package("runstream==1.0")
+    assert packages_of(packages).client == []
+    packages.remove_conda_package("SciPy")
+    assert packages.conda_packages == ["scikit-learn=1.7", "numpy>=2"]
+    for wrong in ("", 5, "a\nb"):
+        with pytest.raises(UserError, match="a package is"):
+            packages.add_pip_package(wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="list of packages"):
+        CondaDependencies.create(pip_packages="torch")
+
+
+def test_files_of_packages(tmp_path: Path) -> None:
+    packages = CondaDependencies.create(pip_packages=["a==1"], conda_packages=["b"], python_version="3.12")
+    name = packages.save_to_file(tmp_path)
+    assert CondaDependencies(tmp_path / name).as_dict() == packages.as_dict()
+    (tmp_path / "requirements.txt").write_text("# all\na==1  # why\n\n-r more.txt\nb[x]>=2 ; python_version>'3'\n")
+    environment = Environment.from_pip_requirements("mine", tmp_path / "requirements.txt")
+    found = environment.python.conda_dependencies
+    assert found is not None
+    assert found.pip_packages == ["a==1", "b[x]>=2 ; python_version>'3'"]
+    assert found.pip_options == [f"-r {tmp_path / 'more.txt'}"]
+    with pytest.raises(UserError, match="can't be read"):
+        Environment.from_pip_requirements("mine", tmp_path / "missing.txt")
+
+
+def test_which_interpreter(tmp_path: Path) -> None:
+    environment = Environment("mine")
+    assert describe(environment)["interpreter"] == sys.executable
+    environment.python.user_managed_dependencies = True
+    assert describe(environment)["interpreter"] == sys.executable
+    link = tmp_path / "python3"
+    link.symlink_to(sys.executable)
+    environment.python.interpreter_path = str(link)
+    assert describe(environment)["interpreter"] == str(link)
+    environment.python.interpreter_path = str(tmp_path / "missing")
+    with pytest.raises(RunConfigurationError, match="missing"):
+        describe(environment)
