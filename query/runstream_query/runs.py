@@ -30,6 +30,12 @@ from runstream_store.hot import HotState
 from runstream_store.tables import Tables
 
 DISPLAY_NAME: Final = "display_name"
+PHASE: Final = "phase"
+_PHASES: Final = {
+    "Preparing": run_pb2.RUN_STATUS_PREPARING,
+    "Starting": run_pb2.RUN_STATUS_STARTING,
+    "Finalizing": run_pb2.RUN_STATUS_FINALIZING,
+}
 """Key of the system attribute that names a run."""
 
 # The whole tuple, because argMax alone passes over values that are NULL.
@@ -308,6 +314,8 @@ class RunReader:
                 if columns.wants(name) and not row["cut"]:
                     for attribute, value in columns.chosen(name, row[name]):
                         run.attributes.add(kind=kind, key=attribute, value=value)
+                        if kind == run_pb2.ATTRIBUTE_KIND_SYSTEM and attribute == PHASE:
+                            _set_phase(run, value)
             if columns.wants("metrics"):
                 run.metrics.extend(columns.metrics(row))
         await self._add_errors(runs, [rows[key] for key in runs])
@@ -414,6 +422,8 @@ class RunReader:
             run.attributes.add(kind=row["kind"], key=row["key"], value=value)
             if row["kind"] == run_pb2.ATTRIBUTE_KIND_SYSTEM and row["key"] == DISPLAY_NAME and value:
                 run.display_name = value
+            elif row["kind"] == run_pb2.ATTRIBUTE_KIND_SYSTEM and row["key"] == PHASE:
+                _set_phase(run, value)
 
     async def _add_settling(self, runs: Mapping[tuple[str, str], query_service_pb2.Run]) -> None:
         by_workspace: dict[str, list[str]] = {}
@@ -427,6 +437,12 @@ class RunReader:
                 ends = ends.direct_by(await self.barrier.points_now())
             for run in await self.barrier.unsettled(ends):
                 runs[workspace, run].settling = True
+
+
+def _set_phase(run: query_service_pb2.Run, phase: str | None) -> None:
+    """What a submitted run that is going on is doing, as its supervisor says."""
+    if run.status == run_pb2.RUN_STATUS_RUNNING and phase in _PHASES:
+        run.status = _PHASES[phase]
 
 
 def these(runs: Iterable[tuple[str, str]], prefix: str) -> Clause:

@@ -24,6 +24,7 @@ workspace.Workspace.get_run                  run_id
 workspace.Workspace.get_details
 experiment.Experiment                        workspace name
 experiment.Experiment.start_logging
+experiment.Experiment.submit                 config tags
 experiment.Experiment.get_runs               type tags properties include_children
 experiment.Experiment.list                   workspace experiment_name view_type tags
 experiment.Experiment.delete                 workspace experiment_id
@@ -53,6 +54,10 @@ run.Run.get_properties
 run.Run.child_run                            name run_id outputs
 run.Run.create_children                      count tag_key tag_values
 run.Run.get_children                         recursive tags properties type status
+run.Run.submit_child                         config tags
+run.Run.take_snapshot                        file_or_folder_path
+run.Run.get_snapshot_id
+run.Run.restore_snapshot                     snapshot_id path
 run.Run.start
 run.Run.complete
 run.Run.fail                                 error_details error_code
@@ -64,6 +69,16 @@ run.Run.get_detailed_status
 run.Run.get_details
 run.Run.get_portal_url
 run.get_run                                  experiment run_id rehydrate clean_up
+script_run_config.ScriptRunConfig            source_directory script arguments run_config compute_target \
+    environment distributed_job_config resume_from max_run_duration_seconds command docker_runtime_config
+runconfig.RunConfiguration  script arguments framework communicator conda_dependencies command
+runconfig.PyTorchConfiguration               communication_backend process_count node_count
+runconfig.MpiConfiguration                   process_count_per_node node_count
+environment.Environment                      name
+environment.Environment.from_pip_requirements name file_path
+environment.Environment.from_conda_specification name file_path
+conda_dependencies.CondaDependencies.create  pip_indexurl pip_packages conda_packages python_version
+script_run.ScriptRun                         experiment run_id
 """
 PROPERTIES = """
 workspace.Workspace   name location subscription_id resource_group tags sku experiments

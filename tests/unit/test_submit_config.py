@@ -49,7 +49,7 @@ def test_configurations_take_what_scripts_give_them(capsys: pytest.CaptureFixtur
     with pytest.raises(UserError, match="not both"):
         ScriptRunConfig("src", "a.py", command="b")
     with pytest.raises(UserError, match="list"):
-        ScriptRunConfig("src", "a.py", arguments="--alpha 1")  # type: ignore[arg-type]
+        ScriptRunConfig("src", "a.py", arguments="--alpha 1")
     with pytest.raises(UserError, match="PyTorchConfiguration"):
         ScriptRunConfig("src", "a.py", distributed_job_config=4)  # type: ignore[arg-type]
 
@@ -104,7 +104,9 @@ def test_files_of_packages(tmp_path: Path) -> None:
     packages = CondaDependencies.create(pip_packages=["a==1"], conda_packages=["b"], python_version="3.12")
     name = packages.save_to_file(tmp_path)
     assert CondaDependencies(tmp_path / name).as_dict() == packages.as_dict()
-    (tmp_path / "requirements.txt").write_text("# all\na==1  # why\n\n-r more.txt\nb[x]>=2 ; python_version>'3'\n")
+    (tmp_path / "requirements.txt").write_text(
+        "# all\na==1  # why\n\n-r more.txt\nb[x]>=2 ; python_version>'3'\n"
+    )
     environment = Environment.from_pip_requirements("mine", tmp_path / "requirements.txt")
     found = environment.python.conda_dependencies
     assert found is not None

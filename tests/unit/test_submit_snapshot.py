@@ -53,8 +53,14 @@ def test_gitignore_counts_as_git_reads_it(source: Path, tmp_path: Path) -> None:
     (source / "lib" / "deep" / ".gitignore").write_text("!a.pyc\n")
     subprocess.run(["git", "init", "-q", str(tmp_path / "repo")], check=True)
     listed = subprocess.run(
-        ["git", f"--git-dir={tmp_path / 'repo' / '.git'}", f"--work-tree={source}", "ls-files"]
-        + ["--others", "--exclude-standard"],
+        [
+            "git",
+            f"--git-dir={tmp_path / 'repo' / '.git'}",
+            f"--work-tree={source}",
+            "ls-files",
+            "--others",
+            "--exclude-standard",
+        ],
         cwd=source,
         check=True,
         capture_output=True,
