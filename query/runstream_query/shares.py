@@ -32,14 +32,14 @@ _KNOWN_S: Final = 1.0
 _MOST_KNOWN: Final = 1_000
 
 _BY_TOKEN: Final = f"""
-SELECT toString(s.workspace) AS workspace, s.share AS share, s.time AS time, hex(s.event) AS event
+SELECT toString(s.workspace) AS workspace, s.share AS share, hex(s.event) AS event
 FROM share_events AS s FINAL
 WHERE s.kind = {_CREATED} AND hex(s.token_sha256) = {{digest:String}} AND (s.workspace, s.share) NOT IN (
     SELECT workspace, share FROM share_events WHERE kind = {_REVOKED}
 )
 """
 _ALL: Final = f"""
-SELECT toString(s.workspace) AS workspace, s.share AS share, s.time AS time, hex(s.event) AS event
+SELECT toString(s.workspace) AS workspace, s.share AS share, hex(s.event) AS event
 FROM share_events AS s FINAL
 WHERE {{scope}} AND s.kind = {_CREATED} AND s.expires > {{now:Int64}} AND (s.workspace, s.share) NOT IN (
     SELECT workspace, share FROM share_events WHERE kind = {_REVOKED}

@@ -37,8 +37,8 @@ _HASH_BYTES: Final = 8
 _SERIES: Final = f"""
 SELECT toString(p.metric) AS metric, toString(p.column) AS column, count() AS elements,
     max(p.step) AS last_step, max(p.step = {NO_STEP}) AS stepless,
-    argMaxIf(p.value, (p.step, p.time), p.type IN (1, 2, 3)) AS by_step,
-    argMaxIf(p.value, (p.time, p.step), p.type IN (1, 2, 3)) AS by_time,
+    argMaxIf(p.value, (p.step, p.time, p.writer, p.seq, p.idx), p.type IN (1, 2, 3)) AS by_step,
+    argMaxIf(p.value, (p.time, p.writer, p.seq, p.idx), p.type IN (1, 2, 3)) AS by_time,
     countIf(p.type IN (1, 2, 3)) > 0 AS has_number
 FROM points AS p
 WHERE p.workspace = {{workspace:String}} AND p.run = {{run:String}} AND p.type < {DECLARATION}
