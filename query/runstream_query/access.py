@@ -65,6 +65,16 @@ class Access:
                 raise PermissionDenied("a shared link is only for looking at what it shows: sign in for more")
         return Caller("share", share)
 
+    async def visit(self, authorization: str | None) -> Caller:
+        """Who opens a page. What the page then reads is asked for by calls, each of which is looked at.
+
+        :raises Unauthenticated: nobody known.
+        """
+        token = _share_token(authorization)
+        if token is None or self.shares is None:
+            return self.sign_in(authorization)
+        return Caller("share", await self.shares.find(token))
+
     def sign_in(self, authorization: str | None) -> Caller:
         """Who sent this `authorization` header: somebody who may do everything.
 

@@ -50,6 +50,8 @@ _POLICY: Final = (
     b" connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _MAX_FORM: Final = 10_000
+_SHARE: Final = re.compile(r"/s/(rss_[A-Za-z0-9_-]{1,200})(?=/|$)")
+_SHARE_ENDED: Final = "This link has expired, or was taken back. Ask whoever gave it to you for a new one."
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _SECURITY: Final = (
     (
@@ -137,9 +139,19 @@ class HttpPort:
             return
         prefix = _prefix(headers.get("x-forwarded-prefix", "")) or self._prefix
         path = _below(prefix, scope["path"])
+        share = _SHARE.match(path)
+        if share is not None:
+            # A shared link is a portal of its own: what it loads is below it, and asked for with its token.
+            prefix, path = prefix + share[0], path[share.end() :] or "/"
+            headers["authorization"] = f"Bearer {share[1]}"
         service = self._services.get(path.rpartition("/")[0])
         if service is not None:
-            await service(cast(Any, {**scope, "path": path}), cast(Any, receive), cast(Any, send))
+            asked = {**scope, "path": path}
+            if share is not None:
+                asked["headers"] = [
+                    (key.encode("latin-1"), text.encode("latin-1")) for key, text in headers.items()
+                ]
+            await service(cast(Any, asked), cast(Any, receive), cast(Any, send))
             return
         raw = scope.get("raw_path") or scope["path"].encode()
         request = Request(
@@ -193,9 +205,13 @@ class HttpPort:
                 return file
             if self._downloads is not None and self._downloads.takes(request.segments):
                 return await self._download(request, sent, self._downloads)
-            self._access.sign_in(request.authorization)
+            caller = await self._access.visit(request.authorization)
+            if caller.share is not None:
+                return self._shell.shared(request.prefix, request.segments, caller.share)
             return await self._shell.page(request.prefix, request.segments, request.query)
         except Unauthenticated:
+            if _SHARE.search(request.prefix):
+                return self._shell.error(401, request.prefix, _SHARE_ENDED)
             return self._shell.login(401, request.prefix, _again(request), wrong=False)
         except QueryServiceError as error:
             if sent.begun:  # the connection is cut, so that nobody takes this for the whole

@@ -12,10 +12,11 @@ import html
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from google.protobuf.message import Message
 
-from runstream.v1 import query_service_pb2
+from runstream.v1 import query_service_pb2, run_service_pb2
 from runstream_query import links
 from runstream_query.errors import NotFound
 from runstream_query.page import Page
@@ -59,6 +60,22 @@ class Shell:
     def error(self, status: int, prefix: str, text: str) -> Page:
         """A page that says what went wrong."""
         return self._page(status, prefix, {"error": {"status": status, "text": text}})
+
+    def shared(self, prefix: str, segments: Sequence[str], share: run_service_pb2.Share) -> Page:
+        """A page of a shared link. It carries no answers: what may be read is looked at call by call."""
+        if segments:
+            return self._page(200, prefix, {"share": {"expiresMs": share.expires_time_ns // 1_000_000}})
+        scope = share.scope
+        if scope.experiment:
+            path = links.experiment_path(share.workspace, scope.experiment)
+        elif len(scope.runs) == 1:
+            path = links.run_path(share.workspace, scope.runs[0].run)
+        else:
+            runs = ",".join(quote(run.run, safe="") for run in scope.runs)
+            path = f"/w/{quote(share.workspace, safe='')}/compare?runs={runs}"
+        return Page(
+            302, b"", "text/plain; charset=utf-8", ((b"location", (prefix + path).encode()), _NO_STORE)
+        )
 
     async def page(self, prefix: str, segments: Sequence[str], query: Mapping[str, str]) -> Page:
         """The page at a path.

@@ -16,8 +16,8 @@ export interface Shell {
   signIn?: { next: string; wrong: boolean };
   /** Set when the address could not be answered. */
   error?: { status: number; text: string };
-  /** Set on a shared link: what may be seen, by its token. */
-  share?: { token: string; runs: string[]; expiresMs: number };
+  /** Set on a shared link, below whose address everything is. It only reads. */
+  share?: { expiresMs: number };
 }
 
 const NONE: Shell = { prefix: "", answers: [] };

@@ -13,6 +13,8 @@ import { RunsPage } from "./runs/page";
 import { SignIn } from "./signin";
 
 export function App() {
+  // A shared link that is not good any more: nothing below it can be read.
+  if (shell.error?.status === 401) return <main class="signin"><h1>runstream</h1><p role="alert">{shell.error.text}</p></main>;
   if (shell.signIn) return <SignIn {...shell.signIn} />;
   return (
     <>

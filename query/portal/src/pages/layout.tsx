@@ -3,6 +3,8 @@
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { experimentsPath } from "../data/address";
+import { shell } from "../api/shell";
+import { moment } from "../data/times";
 import { Text } from "./parts";
 import { href } from "./router";
 import { choice, nextTheme } from "./theme";
@@ -25,6 +27,7 @@ export function Page({ title, crumbs, children, wide }: { title: string; crumbs?
           runstream
         </a>
         {crumbs}
+        {shell.share && <span class="badge" title={`Until ${moment(shell.share.expiresMs)}`}>shared, read only</span>}
         <span class="top-end">
           <button type="button" class="plain" onClick={nextTheme} title={`Colours: ${choice.value}`} aria-label={`Colours: ${choice.value}. Change`}>
             {choice.value === "dark" ? "☾" : choice.value === "light" ? "☀" : "◐"}

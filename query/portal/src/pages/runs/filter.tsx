@@ -72,7 +72,7 @@ export function FilterField({ workspace, experiment, value, error: told, onChang
     event.preventDefault();
   };
   const { completions } = completed;
-  const wrong = text.trim() && !open ? (text.trim() === value ? told : completed.error) : undefined;
+  const wrong = text.trim() && !open ? (text.trim() === value.trim() ? told : completed.error) : undefined;
   return (
     <div class="filter">
       <input

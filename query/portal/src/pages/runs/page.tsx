@@ -78,6 +78,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
         <label class="check"><input type="checkbox" checked={archived} onChange={(event) => setParams({ archived: event.currentTarget.checked ? "1" : "" })} />archived</label>
       </div>
       {failure && !list?.filterError.value && <Problem failure={failure} />}
+      {list?.filterError.value && !shown?.total.value && <Empty title="The filter cannot be read.">What is wrong stands below it.</Empty>}
       {shown && total !== undefined && total > 0 ? (
         <RunTable
           list={shown} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected}
