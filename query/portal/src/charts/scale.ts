@@ -137,7 +137,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const STEPS = [
-  1, 2, 5, 10, 20, 50, 100, 200, 500, SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 15 * SECOND, 30 * SECOND,
+  0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 15 * SECOND, 30 * SECOND,
   MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE,
   HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY, 365 * DAY,
 ];
@@ -158,6 +158,7 @@ function durationTicks(range: Range, wanted: number): Tick[] {
 }
 
 function durationText(ms: number, step: number): string {
+  if (step < 1) return `${Number(ms.toFixed(3))} ms`;
   if (step < SECOND) return `${(ms / SECOND).toFixed(step < 10 ? 3 : step < 100 ? 2 : 1)} s`;
   if (ms < 2 * MINUTE && step < MINUTE) return `${Math.round(ms / SECOND)} s`;
   if (step < MINUTE) return `${Math.floor(ms / MINUTE)}:${String(Math.round((ms % MINUTE) / SECOND)).padStart(2, "0")}`;

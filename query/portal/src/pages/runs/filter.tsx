@@ -122,7 +122,7 @@ function Wrong({ id, text, error }: { id: string; text: string; error: FilterErr
       </code>
       <span>
         {error.message}
-        {error.expected.length > 0 && ` Expected: ${error.expected.slice(0, 6).join(", ")}.`}
+        {error.expected.length > 0 && `. Expected: ${error.expected.slice(0, 6).join(", ")}.`}
       </span>
     </p>
   );
