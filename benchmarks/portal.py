@@ -122,11 +122,19 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+            page.set_default_timeout(120_000)
             page.goto(f"{server.http}/login?token={server.token}")
+            _settled(page, server.http, wide)
             _report(page, server.http, wide, many.split(","), options)
             browser.close()
     finally:
         place.close()
+
+
+def _settled(page: Page, base: str, run: str) -> None:
+    """Waits until all of a run is in the tables."""
+    page.goto(f"{base}/w/local/r/{run}")
+    page.wait_for_selector(".ledger.good", timeout=600_000)
 
 
 def _report(page: Page, base: str, wide: str, many: list[str], options: Any) -> None:

@@ -80,7 +80,7 @@ def test_a_run_moves_by_itself_and_comes_to_rest(site: Site, visitor: Visit) -> 
 
 
 def test_tags_are_edited_and_a_run_is_renamed(site: Site, visitor: Visit) -> None:
-    page = visitor.open(f"/w/local/r/{site.ids['sweep'][0]}", ".tag-list")
+    page = visitor.open(f"/w/local/r/{site.ids['sweep'][2]}", ".tag-list")
     page.get_by_role("button", name="+ tag").click()
     page.get_by_placeholder("key").fill("reviewed")
     page.get_by_placeholder("value (may be empty)").fill("yes <b>")
@@ -90,7 +90,7 @@ def test_tags_are_edited_and_a_run_is_renamed(site: Site, visitor: Visit) -> Non
     expect(page.locator(".tag-list")).not_to_contain_text("reviewed")
     page.get_by_title("More for this run").click()
     page.get_by_role("button", name="Rename").click()
-    page.get_by_label("Name").fill("renamed")
+    page.get_by_role("textbox", name="Name").fill("renamed")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name="renamed")).to_be_visible()
 

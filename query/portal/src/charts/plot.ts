@@ -133,6 +133,13 @@ export class LinePlot {
     if (!this.width) return;
     const c = this.base.getContext("2d")!;
     c.clearRect(0, 0, this.width, this.height);
+    if (this.empty) {
+      // No axes before there are values: they would be made up.
+      this.place = null;
+      this.over.getContext("2d")!.clearRect(0, 0, this.width, this.height);
+      this.tip.hidden = true;
+      return;
+    }
     this.place = layout(this.lines, this.view, this.width, this.height);
     drawPlot(new CanvasPen(c), this.lines, this.place, this.palette);
     this.drawOver();
