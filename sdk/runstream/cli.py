@@ -12,7 +12,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from runstream import cli_cancel, cli_doctor, cli_files, cli_logs, cli_read, cli_sync, cli_verify
+from runstream import cli_cancel, cli_doctor, cli_files, cli_logs, cli_read, cli_submit, cli_sync, cli_verify
 from runstream.cli_read import CommandError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     cli_read.register(commands)
+    cli_submit.register(commands)
     cli_cancel.register(commands)
     cli_files.register(commands)
     cli_logs.register(commands)

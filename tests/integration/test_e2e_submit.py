@@ -386,6 +386,28 @@ except ExperimentExecutionException as error:
     assert "sbatch is not in the path" in said(refused)
 
 
+def test_the_command_line_and_the_example(user: Place, source: Path) -> None:
+    (source / "train.py").write_text("import sys\nprint(sys.argv[1:])\nsys.exit(len(sys.argv) - 1)\n")
+    command = ("submit", "--experiment", "line", "--tag", "a=b", "--follow", "source/train.py")
+    done = user.runstream(*command)
+    assert done.returncode == 0, done.stderr
+    assert "\n[]\n" in done.stdout
+    done = user.runstream(*command, "--", "--alpha", "1")
+    assert done.returncode == 1
+    assert "['--alpha', '1']" in done.stdout
+    assert "Status: Failed" in done.stdout
+    done = user.runstream("submit", "--experiment", "line", "source/missing.py")
+    assert done.returncode == 1
+    assert "missing.py" in done.stderr
+    example = user.python([str(Path(__file__).parents[2] / "examples" / "submit.py")], {})
+    assert example.returncode == 0, example.stdout + example.stderr
+    lines = [line.split() for line in example.stdout.splitlines() if line.startswith("alpha ")]
+    assert len(lines) == 10
+    best = min(lines, key=lambda words: float(words[3]))[1].rstrip(":")
+    assert f"best alpha: {best}" in example.stdout
+    assert "outputs/ridge_1.80.pkl" in example.stdout
+
+
 def test_what_can_t_be_run_is_refused_at_once(user: Place, source: Path) -> None:
     (source / "a.py").write_text("")
     done = user.script(

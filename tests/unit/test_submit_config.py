@@ -10,8 +10,9 @@ from runstream.core.environment import Environment
 from runstream.core.runconfig import MpiConfiguration, PyTorchConfiguration, RunConfiguration
 from runstream.core.script_run_config import ScriptRunConfig
 from runstream.errors import RunConfigurationError, UserError
-from runstream.submit.interpreter import describe
+from runstream.submit.interpreter import Progress, describe
 from runstream.submit.packages import packages_of
+from tests.server import wait_for
 
 
 def test_a_mistyped_attribute_is_an_error_that_names_the_right_one() -> None:
@@ -114,6 +115,33 @@ def test_files_of_packages(tmp_path: Path) -> None:
     assert found.pip_options == [f"-r {tmp_path / 'more.txt'}"]
     with pytest.raises(UserError, match="can't be read"):
         Environment.from_pip_requirements("mine", tmp_path / "missing.txt")
+
+
+def test_what_makes_an_environment_ends_as_a_whole(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    log = tmp_path / "log"
+
+    def check() -> None:
+        if "ready" in log.read_text().splitlines():
+            raise Stop
+
+    inner = "import os, time; print(os.getpid(), 'ready', sep='\\n', flush=True); time.sleep(600)"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    with pytest.raises(Stop):
+        Progress(log, check).run([sys.executable, "-c", outer])
+    pid = int(log.read_text().splitlines()[-2])
+    wait_for(lambda: _is_gone(pid), "the process that it started to end")
+    with pytest.raises(RunConfigurationError, match=r"ended with 3\nthe reason"):
+        Progress(log, lambda: None).run([sys.executable, "-c", "print('the reason'); raise SystemExit(3)"])
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def test_which_interpreter(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -46,7 +47,12 @@ class Progress:
             before = output.tell()
             try:
                 process = subprocess.Popen(
-                    command, env=kept, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                    command,
+                    env=kept,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
             except OSError as error:
                 raise RunConfigurationError(f"{command[0]} can't be started: {error}") from None
@@ -56,7 +62,7 @@ class Progress:
                     time.sleep(_LOOK_S)
             finally:
                 if process.poll() is None:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # with what builds packages for it
                     process.wait()
         if process.returncode:
             said = self.log.read_bytes()[before:].decode("utf-8", "replace")
