@@ -86,9 +86,7 @@ def panned(page: Page) -> float:
     page.keyboard.down("Shift")
     page.mouse.move(box["x"] + box["width"] * 0.7, middle)
     page.mouse.down()
-    page.evaluate(
-        "() => { window.frames_ = 0; const f = () => { window.frames_++; requestAnimationFrame(f); }; f(); }"
-    )
+    page.evaluate(_COUNT_FRAMES)
     before = worked()
     for step in range(120):
         page.mouse.move(box["x"] + box["width"] * (0.7 - step / 400), middle)
