@@ -408,6 +408,37 @@ def test_the_command_line_and_the_example(user: Place, source: Path) -> None:
     assert "outputs/ridge_1.80.pkl" in example.stdout
 
 
+def test_an_interactive_run_keeps_a_folder(user: Place, source: Path) -> None:
+    (source / "a.py").write_text("a")
+    done = user.script(
+        BEGIN
+        + """
+from runstream.exceptions import SnapshotException
+run = experiment.start_logging(snapshot_directory="source")
+made = []
+for folder in ("source", "nowhere"):
+    try:
+        run.take_snapshot(folder)
+    except SnapshotException as error:
+        made.append(str(error))
+run.complete()
+try:
+    experiment.start_logging(run_id="no-folder", snapshot_directory="nowhere")
+except SnapshotException as error:
+    made.append(str(error))
+again = Run(experiment, run.id)
+print(json.dumps([made, run.get_file_names(), again.get_snapshot_id(), again.restore_snapshot(path="kept"),
+    Run(experiment, "no-folder").get_status()]))
+"""
+    )
+    made, files, snapshot, archive, status = said(done)
+    assert len(made) == 3
+    assert (files, status) == ([], "Failed")  # it has a call of its own
+    with zipfile.ZipFile(archive) as opened:
+        assert (opened.namelist(), opened.read("a.py")) == (["a.py"], b"a")
+    assert Path(archive).name == f"{snapshot}.zip"
+
+
 def test_what_can_t_be_run_is_refused_at_once(user: Place, source: Path) -> None:
     (source / "a.py").write_text("")
     done = user.script(
