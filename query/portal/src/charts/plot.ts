@@ -15,6 +15,7 @@ export interface PlotEvents {
 }
 
 const LINES_TOLD = 12;
+const REST_MS = 80;
 
 export class LinePlot {
   private readonly base = document.createElement("canvas");
@@ -31,6 +32,7 @@ export class LinePlot {
   private drag: { from: number; at: number; pan: boolean; zoom: Range } | null = null;
   private cursor: number | null = null;
   private pointerY: number | null = null;
+  private telling: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly host: HTMLElement,
@@ -50,7 +52,7 @@ export class LinePlot {
   /** Shows lines; nothing else on the page moves. */
   set(lines: readonly PlotLine[], view: View): void {
     this.lines = lines;
-    this.view = view;
+    this.view = this.telling === undefined ? view : { ...view, zoom: this.view.zoom };
     this.redraw();
   }
 
@@ -77,6 +79,7 @@ export class LinePlot {
 
   destroy(): void {
     this.ends.abort();
+    clearTimeout(this.telling);
     this.sizes.disconnect();
     cancelAnimationFrame(this.frame);
     this.host.replaceChildren();
@@ -229,7 +232,12 @@ export class LinePlot {
     if (range && all && this.view.zoom === null && range.min <= all.min && range.max >= all.max) range = null;
     this.view = { ...this.view, zoom: range };
     this.redraw();
-    this.events.onZoom(range);
+    // The page hears of it when the hand rests: until then only this chart moves.
+    clearTimeout(this.telling);
+    this.telling = setTimeout(() => {
+      this.telling = undefined;
+      this.events.onZoom(this.view.zoom);
+    }, REST_MS);
   }
 
   private zoomBy(factor: number, aroundPx: number): void {
