@@ -5,9 +5,9 @@ elements without a step. All columns of a metric share their buckets. Every figu
 changed by repeats.
 
 Most metrics are small: they are read and reduced here. A large one with steps is reduced by the engine, in
-two queries: the first finds the extremes and the outermost steps of each bucket, the second the values at
-these steps, of which there may be several. A large one without steps has to be numbered, and is read piece
-by piece.
+one query. Where several elements share the outermost step of a bucket (or one is stored twice), a second one
+tells which of them comes first and last. A large one without steps has to be numbered, and is read piece by
+piece.
 """
 
 from __future__ import annotations
@@ -30,31 +30,42 @@ from runstream_query.plan import Unit, batches
 from runstream_query.sql import ask
 
 MAX_BUCKETS: Final = 20_000
-_NUMBERS: Final = 0b1110
-"""Sum of `1 << type` of DOUBLE, INT64 and BOOL."""
 _ENGINE_ELEMENTS: Final = 50_000
 """From here on the engine is faster than reading."""
 
-_FLAGS: Final = "multiIf(isNaN(p.value), 1, p.value = inf, 2, p.value = -inf, 4, 0)"
+_FLAGS: Final = "isNaN(p.value) + 2 * (p.value = inf) + 4 * (p.value = -inf)"
 _X: Final = "toUInt64(p.step - {low:Int64})"  # both wrap around, so it is right for any two steps
 
 _FROM: Final = """
 FROM points AS p {join}
 WHERE p.workspace = {workspace:String} AND p.run = {run:String} AND p.metric = {metric:String}
-    AND p.type IN (1, 2, 3){condition}
+    AND p.type BETWEEN 1 AND 3{condition}
 """
-_RANGE: Final = "SELECT min(p.step) AS low, max(p.step) AS high, count() AS elements"
+_EXTENT: Final = "SELECT min(p.step) AS low, max(p.step) AS high, count() AS elements"
+# The two smallest steps and the two largest (the smallest of their complements): equal ones are shared. What
+# came since the extent was read is left to the next read.
 _BUCKETS: Final = f"""
-SELECT toString(p.column) AS column, intDiv({_X}, {{width:UInt64}}) AS bucket,
-    min(p.step) AS first_x, max(p.step) AS last_x,
+SELECT toString(any(p.column)) AS column,
+    (groupArraySorted(2)(p.step) AS lowest)[1] AS first_x,
+    (groupArraySorted(2)(bitNot(p.step)) AS highest)[1] AS last_x_complement,
+    bitNot(last_x_complement) AS last_x,
+    length(lowest) = 2 AND lowest[1] = lowest[2] AS first_shared,
+    length(highest) = 2 AND highest[1] = highest[2] AS last_shared,
     minOrNullIf(p.value, isFinite(p.value)) AS min, maxOrNullIf(p.value, isFinite(p.value)) AS max,
+    argMin(p.value, p.step) AS first, argMax(p.value, p.step) AS last,
+    toUnixTimestamp64Nano(argMax(p.logged_time, p.step)) AS last_time_ns,
     groupBitOr({_FLAGS}) AS non_finite
+{{from}} AND p.step BETWEEN {{low:Int64}} AND {{high:Int64}}
+GROUP BY {{columns}}toUInt16(intDiv({_X}, {{width:UInt64}}))
+ORDER BY column, first_x
 """
 _EDGES: Final = """
 SELECT toString(p.column) AS column, p.step AS step,
     argMin(p.value, (p.time, p.writer, p.seq, p.idx)) AS first,
     argMax(p.value, (p.time, p.writer, p.seq, p.idx)) AS last,
     argMax(toUnixTimestamp64Nano(p.logged_time), (p.time, p.writer, p.seq, p.idx)) AS last_time_ns
+{from} AND p.step IN {steps:Array(Int64)}
+GROUP BY column, step
 """
 
 
@@ -168,9 +179,8 @@ class Reducer:
     async def _parts(
         self, after: tuple[str, str, str] | None
     ) -> AsyncGenerator[list[twin_pb2.BucketChunk], None]:
-        async for source, units in self.reader.units(after):
-            numeric = [unit for unit in units if unit.types & _NUMBERS]
-            for batch in batches(numeric, self.reader.settings.batch_elements):
+        async for source, units in self.reader.units(after, numbers=True):
+            for batch in batches(units, self.reader.settings.batch_elements):
                 if len(batch) == 1 and batch[0].weight > _ENGINE_ELEMENTS:
                     yield await self.large(source, batch[0])
                 else:
@@ -218,21 +228,26 @@ class Reducer:
         params: dict[str, object] = {**names, **condition.params}
         where = _FROM.replace("{join}", join).replace("{condition}", condition.further)
 
-        async def columns(sql: str, extra: dict[str, object]) -> Any:
+        async def columns(sql: str, **extra: object) -> Any:
             return await ask(source.tables, sql, {**params, **extra}, source.timeout_s, heavy=True)
 
-        extent = (await columns(_RANGE + where, {})).to_pylist()[0]
-        if not extent["elements"]:
+        extent = unit.extent
+        if join or extent is None:
+            found = (await columns(f"{_EXTENT} {where}")).to_pylist()[0]
+            extent = (found["low"], found["high"]) if found["elements"] else None
+        if extent is None:
             return []
-        low = extent["low"]
-        width = bucket_width(low, extent["high"], self.buckets)
-        sql = f"{_BUCKETS} {where} GROUP BY column, bucket ORDER BY column, bucket"
-        found = await columns(sql, {"low": low, "width": width})
-        firsts, lasts = array(found["first_x"]), array(found["last_x"])
-        steps = np.unique(np.concatenate((firsts, lasts))).tolist()
-        sql = f"{_EDGES} {where} AND p.step IN {{steps:Array(Int64)}} GROUP BY column, step"
-        edges = await columns(sql, {"steps": steps})
-        return _engine_chunks(source.workspace, unit, found, edges)
+        low, high = extent
+        width = bucket_width(low, high, self.buckets)
+        key = "p.column, "
+        if len(unit.columns) == 1:  # one key is much faster than two
+            where += " AND p.column = {column:String}"
+            params["column"], key = unit.columns[0], ""
+        sql = _BUCKETS.replace("{from}", where).replace("{columns}", key)
+        found = await columns(sql, low=low, high=high, width=width)
+        shared = _shared_steps(found)
+        edges = await columns(_EDGES.replace("{from}", where), steps=shared) if shared else None
+        return await asyncio.to_thread(_engine_chunks, source.workspace, unit, found, edges)
 
     async def _by_rows(self, source: Source, unit: Unit) -> list[twin_pb2.BucketChunk]:
         """Reads twice: once to number the rows, once to reduce them."""
@@ -320,24 +335,35 @@ def _cut(chunk: twin_pb2.BucketChunk, skip: int, size: int) -> twin_pb2.BucketCh
     return cut
 
 
+def _shared_steps(found: Any) -> list[int]:
+    """The outermost steps that more than one element has."""
+    ends = [
+        array(found[f"{end}_x"])[array(found[f"{end}_shared"]).astype(np.bool_)] for end in ("first", "last")
+    ]
+    steps: list[int] = np.unique(np.concatenate(ends)).tolist()
+    return steps
+
+
 def _engine_chunks(workspace: str, unit: Unit, found: Any, edges: Any) -> list[twin_pb2.BucketChunk]:
-    """Joins the two answers of the engine."""
-    values = {
-        (row["column"], row["step"]): (row["first"], row["last"], row["last_time_ns"])
-        for row in edges.to_pylist()
-    }
+    """Joins the answers of the engine: of the second one, what elements with the same step amount to."""
     names = found["column"].to_pylist()
-    firsts, lasts = array(found["first_x"]), array(found["last_x"])
     whole = Buckets(
-        first_x=firsts,
-        last_x=lasts,
+        first_x=array(found["first_x"]),
+        last_x=array(found["last_x"]),
         min=array(found["min"]).astype(np.float64),
         max=array(found["max"]).astype(np.float64),
-        first=np.array([values[key][0] for key in zip(names, firsts.tolist(), strict=True)]),
-        last=np.array([values[key][1] for key in zip(names, lasts.tolist(), strict=True)]),
+        first=array(found["first"]).copy(),
+        last=array(found["last"]).copy(),
         non_finite=array(found["non_finite"]).astype(np.uint32),
-        last_time_ns=np.array([values[key][2] for key in zip(names, lasts.tolist(), strict=True)], np.int64),
+        last_time_ns=array(found["last_time_ns"]).copy(),
     )
+    if edges is not None:
+        told = {(row["column"], row["step"]): row for row in edges.to_pylist()}
+        for at in np.flatnonzero(array(found["first_shared"])).tolist():
+            whole.first[at] = told[names[at], int(whole.first_x[at])]["first"]
+        for at in np.flatnonzero(array(found["last_shared"])).tolist():
+            row = told[names[at], int(whole.last_x[at])]
+            whole.last[at], whole.last_time_ns[at] = row["last"], row["last_time_ns"]
     codes = np.array(names)
     return [
         _message(

@@ -108,12 +108,16 @@ def logged(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-async def test_buckets_are_exact(reads: Reads) -> None:
-    """Hypothesis draws many metrics at once, so that the engine is asked once for all of them."""
+@pytest.mark.parametrize("by_engine", [False, True])
+async def test_buckets_are_exact(reads: Reads, monkeypatch: pytest.MonkeyPatch, by_engine: bool) -> None:
+    """Hypothesis draws many metrics at once, so that those that are read are asked for with one query."""
+    if by_engine:
+        monkeypatch.setattr(reduce, "_ENGINE_ELEMENTS", 0)
+        monkeypatch.setattr(reduce, "batches", lambda units, _: [[unit] for unit in units])
     drawn: list[tuple[list[Row], int]] = []
 
     @given(logged(), st.integers(1, 12))
-    @settings(max_examples=150, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50 if by_engine else 150, database=None, suppress_health_check=list(HealthCheck))
     def draw(rows: list[Row], buckets: int) -> None:
         drawn.append((rows, buckets))
 

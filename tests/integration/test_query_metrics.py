@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from runstream.v1 import query_service_pb2
+from runstream_query import reduce
 from runstream_query.errors import InvalidArgument
 from runstream_query.settings import QuerySettings
 from tests.reads import DECLARE, DECLARE_TABLE, NO_STEP, T0, Reads, Row, W, check, opened, scalars
@@ -418,7 +419,7 @@ async def test_attempts_of_one_job_are_ordered_by_restarts_whatever_the_clocks_s
     assert series.values() == ["w2 0", "w2 1", "w2 2"]
 
 
-async def test_large_metrics_and_buckets_hide_the_same(reads: Reads) -> None:
+async def test_large_metrics_and_buckets_hide_the_same(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
     run = reads.run()
     await _attempts(reads, run)
     old = [Row(-1.0, run=run, writer=W[1], seq=s, step=s, time=T0 + s) for s in range(300)]
@@ -427,6 +428,8 @@ async def test_large_metrics_and_buckets_hide_the_same(reads: Reads) -> None:
     (series,) = await reads.stream(run)
     assert series.values() == [-1.0] * 100 + [1.0] * 100
     request = reads.request(run, reduction=query_service_pb2.Reduction(buckets=2))
-    (chunk,) = [m.buckets async for m in reads.servicer.get_metrics(request) if m.HasField("buckets")]
-    assert np.frombuffer(chunk.last_x, np.int64).tolist() == [99, 199]
-    assert np.frombuffer(chunk.max, np.float64).tolist() == [-1.0, 1.0]
+    for engine in 50_000, 1:
+        monkeypatch.setattr(reduce, "_ENGINE_ELEMENTS", engine)
+        (chunk,) = [m.buckets async for m in reads.servicer.get_metrics(request) if m.HasField("buckets")]
+        assert np.frombuffer(chunk.last_x, np.int64).tolist() == [99, 199]
+        assert np.frombuffer(chunk.max, np.float64).tolist() == [-1.0, 1.0]
