@@ -68,7 +68,7 @@ def plain(block: pa.Table) -> list[Row]:
             column = column.cast(pa.string())
         if pa.types.is_timestamp(field.type):
             column = column.cast(pa.int64())
-        elif field.name in ("event", "manifest", "model"):
+        elif field.name in ("event", "manifest", "model", "data"):
             column = column.cast(pa.binary())
         values = column.to_pylist()
         if pa.types.is_floating(field.type):

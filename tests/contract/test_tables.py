@@ -45,7 +45,7 @@ def random_row(name: str, chance: random.Random) -> Row:
         elif pa.types.is_timestamp(kind):
             row[field.name] = chance.choice(TIMES)
         elif pa.types.is_fixed_size_binary(kind):
-            row[field.name] = chance.choice(IDS)
+            row[field.name] = chance.choice(IDS).ljust(kind.byte_width, b"\xfe")
         elif pa.types.is_binary(kind):
             row[field.name] = chance.choice([b"", b"\xff\xfe\0", b"text"])
         elif pa.types.is_floating(kind):
