@@ -33,13 +33,13 @@ _AS_TEXT: Final = frozenset(
         *("text/csv", "text/markdown", "text/x-python", "text/tab-separated-values", "text/yaml"),
     )
 )
-_SECURITY: Final = (
+SANDBOX: Final = (
     (b"content-security-policy", b"default-src 'none'; sandbox; frame-ancestors 'self'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
-    (b"accept-ranges", b"bytes"),
 )
+"""Headers of what a browser must do nothing with."""
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -78,9 +78,14 @@ class Downloads:
         file = await translated(self._reader.file(workspace, name, request.path, request.version))
         artifact = file.artifact
         tag = f'"{artifact.sha256.hex()}"'
-        fixed = [*_SECURITY, (b"etag", tag.encode()), (b"cache-control", b"private, no-cache")]
+        fixed = [
+            *SANDBOX,
+            (b"accept-ranges", b"bytes"),
+            (b"etag", tag.encode()),
+            (b"cache-control", b"private, no-cache"),
+        ]
         if tag in re.split(r"\s*,\s*", headers.get("if-none-match", "").replace("W/", "")):
-            await _begin(send, 304, fixed)
+            await begin(send, 304, fixed)
             await send({"type": "http.response.body"})
             return
         fixed += _kind(artifact, forced="download" in query)
@@ -90,13 +95,13 @@ class Downloads:
             found = _ranged(wanted, artifact.size)
             if found is None:
                 unsatisfied = (b"content-range", b"bytes */%d" % artifact.size)
-                await _begin(send, 416, [*fixed, unsatisfied, (b"content-length", b"0")])
+                await begin(send, 416, [*fixed, unsatisfied, (b"content-length", b"0")])
                 await send({"type": "http.response.body"})
                 return
             if found != (0, artifact.size):
                 (start, end), status = found, 206
                 fixed.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, artifact.size)))
-        await _begin(send, status, [*fixed, (b"content-length", b"%d" % (end - start))])
+        await begin(send, status, [*fixed, (b"content-length", b"%d" % (end - start))])
         if method != "HEAD":
             async for data in translated_stream(_generator(self._reader, file, start, end)):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -146,5 +151,6 @@ def _ranged(wanted: str, size: int) -> tuple[int, int] | None:
     return start, min(int(last) + 1, size) if last else size
 
 
-async def _begin(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+async def begin(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    """Begins an answer."""
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -23,6 +23,7 @@ from runstream_query.connect import ServiceApplication
 from runstream_query.docs import Docs
 from runstream_query.errors import QueryServiceError, Unauthenticated
 from runstream_query.files import Downloads
+from runstream_query.log_files import LogDownloads
 from runstream_query.page import Page
 from runstream_query.portal_files import PortalFiles
 from runstream_query.service import QueryServicer
@@ -89,14 +90,14 @@ def build_app(
     servicer: QueryServicer,
     services: Sequence[Service],
     access: Access,
-    downloads: Downloads | None = None,
+    downloads: Sequence[Downloads | LogDownloads] = (),
     files: PortalFiles | None = None,
 ) -> App:
     """The ASGI application of the HTTP port.
 
     :param servicer: answers the pages.
     :param services: what is spoken in the Connect protocol.
-    :param downloads: answers requests for files.
+    :param downloads: answer requests for files and logs.
     :param files: the built portal, where it is another than the package's own.
     """
     return HttpPort(servicer, services, access, downloads, files)
@@ -110,7 +111,7 @@ class HttpPort:
         servicer: QueryServicer,
         services: Sequence[Service],
         access: Access,
-        downloads: Downloads | None = None,
+        downloads: Sequence[Downloads | LogDownloads] = (),
         files: PortalFiles | None = None,
     ) -> None:
         """See `build_app`."""
@@ -158,9 +159,7 @@ class HttpPort:
             method=scope["method"],
             path=path,
             segments=_segments(_below(prefix, raw.decode("latin-1"))),
-            query={
-                key: values[-1] for key, values in parse_qs(scope["query_string"].decode("latin-1")).items()
-            },
+            query=_fields(scope["query_string"]),
             host=host,
             headers=headers,
             secure=scope.get("scheme") == "https" or self._is_public(host),
@@ -203,8 +202,9 @@ class HttpPort:
             file = self._files.answer(request.segments, request.headers.get("accept-encoding", ""))
             if file is not None:
                 return file
-            if self._downloads is not None and self._downloads.takes(request.segments):
-                return await self._download(request, sent, self._downloads)
+            for downloads in self._downloads:
+                if downloads.takes(request.segments):
+                    return await self._download(request, sent, downloads)
             caller = await self._access.visit(request.authorization)
             if caller.share is not None:
                 return self._shell.shared(request.prefix, request.segments, caller.share)
@@ -225,8 +225,10 @@ class HttpPort:
                 500, request.prefix, "The page could not be made; the server's log says why."
             )
 
-    async def _download(self, request: Request, sent: _Sending, downloads: Downloads) -> Page | None:
-        """Sends a file. What is wrong is told to people by the page, to programs in plain text."""
+    async def _download(
+        self, request: Request, sent: _Sending, downloads: Downloads | LogDownloads
+    ) -> Page | None:
+        """Sends a file or a log. What is wrong is told to people by the page, to programs in plain text."""
         try:
             await downloads.answer(
                 request.method,
@@ -326,7 +328,8 @@ async def _form(receive: Receive) -> dict[str, str]:
 
 def _fields(data: bytes) -> dict[str, str]:
     """The fields of a query or a form; of several with one name the last."""
-    return {key: values[-1] for key, values in parse_qs(data.decode("latin-1")).items()}
+    fields = parse_qs(data.decode("latin-1"), keep_blank_values=True)  # `?download` has no value
+    return {key: values[-1] for key, values in fields.items()}
 
 
 def _plain(status: int, text: str, *headers: tuple[bytes, bytes]) -> Page:

@@ -15,6 +15,7 @@ from runstream_query.artifact_service import ArtifactServicer, artifact_service
 from runstream_query.artifacts import ArtifactReader
 from runstream_query.event_writer import EventWriter
 from runstream_query.files import Downloads
+from runstream_query.log_files import LogDownloads
 from runstream_query.log_service import LogServicer, log_service
 from runstream_query.logs import LogReader
 from runstream_query.model_service import ModelServicer, model_service
@@ -76,9 +77,12 @@ def shares(engines: Engines, queries: QueryServicer) -> Shares:
     return Shares(engines.tables, queries.barrier.catch_up)
 
 
-def downloads(engines: Engines, queries: QueryServicer, access: Access) -> Downloads:
-    """What answers plain downloads of files."""
-    return Downloads(artifact_reader(engines, queries), queries.barrier, access)
+def downloads(engines: Engines, queries: QueryServicer, access: Access) -> tuple[Downloads, LogDownloads]:
+    """What answers plain downloads of files and of logs."""
+    return (
+        Downloads(artifact_reader(engines, queries), queries.barrier, access),
+        LogDownloads(log_reader(engines, queries), queries.barrier, queries.over, access),
+    )
 
 
 def artifact_reader(engines: Engines, queries: QueryServicer) -> ArtifactReader:

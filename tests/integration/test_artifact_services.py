@@ -293,6 +293,10 @@ def test_downloads(server: Server, client: Uploads) -> None:
     assert (code, body, same["content-length"]) == (200, b"", "2000000")
     code, _, body = get(server, where, if_none_match=headers["etag"])
     assert (code, body) == (304, b"")
+    client.upload("r", "shown.txt", b"x")
+    shown = address(client, "shown.txt")
+    assert get(server, shown)[1]["content-disposition"].startswith("inline")
+    assert get(server, shown + "?download")[1]["content-disposition"].startswith("attachment")
     assert get(server, where, token="wrong")[0] == 401
     assert get(server, where, "POST")[0] == 405
     assert get(server, address(client, "nothing"))[0] == 404

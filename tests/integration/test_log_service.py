@@ -8,8 +8,11 @@ import shutil
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -224,6 +227,39 @@ def test_what_is_no_log_is_refused(logs: Logs, change: dict[str, object], says: 
     (error,) = logs.publish(logs=log_pb2.LogBatch(**{**usual, **change}))  # type: ignore[arg-type]
     assert says in error.reason
     assert not error.retryable
+
+
+def test_a_log_is_downloaded_over_http(server: Server, logs: Logs) -> None:
+    path = "logs/a b/größe.txt"
+    wild = b"<script>alert(1)</script>\n\xff\n" * 100_000  # several pages, and no UTF-8
+    step = 1 << 19
+    logs.write(W[0], *((at, at, wild[at : at + step]) for at in range(0, len(wild), step)), path=path)
+    logs.list()  # waits until it is in the tables
+
+    def get(path: str, token: str = server.token, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+        request = urllib.request.Request(
+            f"{server.http}/w/ws/r/{path}", headers={"authorization": f"Bearer {token}"}, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, {}, error.read()
+
+    address = f"{logs.run.run}/logs/{quote(path)}"
+    code, headers, body = get(address)
+    assert (code, body) == (200, wild)
+    assert headers["content-type"] == "text/plain; charset=utf-8"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in headers["content-security-policy"]
+    assert headers["content-disposition"].startswith("inline")
+    assert get(address + "?download")[1]["content-disposition"].startswith("attachment")
+    assert get(address, method="HEAD")[::2] == (200, b"")
+    assert get(address, token="wrong")[0] == 401
+    code, _, body = get(f"{logs.run.run}/logs/logs/a")  # only the beginning of a path
+    assert (code, b"has no log 'logs/a'" in body) == (404, True)
+    assert get("nobody/logs/x")[0] == 404
 
 
 def test_an_unknown_run_and_wrong_requests_are_errors(logs: Logs) -> None:
