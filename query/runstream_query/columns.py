@@ -11,6 +11,7 @@ from runstream_query.errors import InvalidArgument
 from runstream_query.filter_fields import GROUPS
 from runstream_query.filter_grammar import parse_field
 from runstream_query.filter_tokens import FilterSyntaxError
+from runstream_query.sql import Clause
 
 KINDS: Final = {
     "tags": run_pb2.ATTRIBUTE_KIND_TAG,
@@ -20,6 +21,7 @@ KINDS: Final = {
 }
 """Kinds of attributes by their groups in the filter language."""
 
+_FIGURES: Final = ("last", "min", "max", "first", "count")
 _USUAL: Final = ("tags.*", "system.*")
 _MAX_COLUMNS: Final = 1_000
 _MAX_SPARKLINES: Final = 10
@@ -81,6 +83,21 @@ class WantedColumns:
     def wants(self, group: str) -> bool:
         """Whether anything of a group is wanted."""
         return group in self.whole or group in self.names
+
+    def maps(self) -> Clause:
+        """What of the maps of `run_summaries AS r` is wanted, to stand behind other columns."""
+        parts: list[str] = []
+        params: dict[str, object] = {}
+        for group in (*KINDS, "metrics"):
+            if not self.wants(group):
+                continue
+            for name in (f"metrics_{f}" for f in _FIGURES) if group == "metrics" else (group,):
+                value = f"r.{name}"
+                if group not in self.whole:
+                    value = f"mapFilter((k, v) -> k IN {{wanted_{group}:Array(String)}}, {value})"
+                    params[f"wanted_{group}"] = sorted(self.names[group])
+                parts.append(f", {value} AS {name}")
+        return Clause("".join(parts), params)
 
     def chosen(self, group: str, pairs: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         """Those of the names and values of a group that are wanted, by name."""

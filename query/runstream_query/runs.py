@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,13 +87,14 @@ SELECT why.1 AS code, why.2 AS reason, sum(elements) AS elements, count() AS rec
 GROUP BY code, reason
 """
 
+# The condition is on the key alone, so it may come before repeats are left out: less is read.
 _SUMMARIES: Final = """
 SELECT toString(r.workspace) AS workspace, r.run AS run, toString(r.experiment) AS experiment, r.name AS name,
     r.parent AS parent, toString(r.run_type) AS run_type, r.first_started AS first_started,
     r.started AS started, r.ended AS ended, r.status AS status, r.attempts AS attempts, r.said AS said,
     r.decider AS decider, r.decider_seq AS decider_seq, r.archived AS archived, r.cut AS cut,
     r.system['description'] AS description{maps}
-FROM run_summaries AS r FINAL WHERE {scope}
+FROM run_summaries AS r FINAL PREWHERE {scope}
 """
 
 _NUMBERS: Final = """
@@ -282,12 +284,18 @@ class RunReader:
         """
         if not keys:
             return []
-        maps = [name for name in KINDS if columns.wants(name)]
-        if columns.wants("metrics"):
-            maps += [f"metrics_{figure}" for figure in ("last", "min", "max", "first", "count")]
-        scope = these(keys, "r.")
-        sql = _SUMMARIES.format(maps="".join(f", r.{name} AS {name}" for name in maps), scope=scope.sql)
-        rows = {(row["workspace"], row["run"]): row for row in await self.query(sql, scope.params)}
+        listed, settling = await asyncio.gather(self._listed(keys, columns, live), self._settling(keys))
+        for key in settling & listed.keys():
+            listed[key].settling = True
+        return list(listed.values())
+
+    async def _listed(
+        self, keys: Sequence[tuple[str, str]], columns: WantedColumns, live: Mapping[tuple[str, str], Any]
+    ) -> dict[tuple[str, str], query_service_pb2.Run]:
+        scope, maps = these(keys, "r."), columns.maps()
+        sql = _SUMMARIES.format(maps=maps.sql, scope=scope.sql)
+        found = await self.query(sql, {**scope.params, **maps.params})
+        rows = {(row["workspace"], row["run"]): row for row in found}
         numbers = await self._numbers(rows.values())
         runs: dict[tuple[str, str], query_service_pb2.Run] = {}
         for key in keys:
@@ -323,8 +331,7 @@ class RunReader:
             await self._add_attributes(cut, KINDS.values(), columns)
         for run in runs.values():
             run.attributes.sort(key=lambda attribute: (attribute.kind, attribute.key))
-        await self._add_settling(runs)
-        return list(runs.values())
+        return runs
 
     async def _numbers(self, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
         """The number of each of these runs in its experiment."""
@@ -362,7 +369,8 @@ class RunReader:
         await self._add_names(runs)
         await self._add_errors(runs, states)
         await self._add_attributes(runs, kinds)
-        await self._add_settling(runs)
+        for key in await self._settling(runs):
+            runs[key].settling = True
         return list(runs.values())
 
     async def _add_names(self, runs: Mapping[tuple[str, str], query_service_pb2.Run]) -> None:
@@ -425,18 +433,18 @@ class RunReader:
             elif row["kind"] == run_pb2.ATTRIBUTE_KIND_SYSTEM and row["key"] == PHASE:
                 _set_phase(run, value)
 
-    async def _add_settling(self, runs: Mapping[tuple[str, str], query_service_pb2.Run]) -> None:
+    async def _settling(self, keys: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of the runs that are settling."""
         by_workspace: dict[str, list[str]] = {}
-        for workspace, run in runs:
+        for workspace, run in keys:
             by_workspace.setdefault(workspace, []).append(run)
-        for workspace, of_workspace in by_workspace.items():
-            ends = await run_ends(
-                self.tables, self.hot, workspace, of_workspace, self.settings.query_timeout_s
-            )
+        settling: set[tuple[str, str]] = set()
+        for workspace, runs in by_workspace.items():
+            ends = await run_ends(self.tables, self.hot, workspace, runs, self.settings.query_timeout_s)
             if ends.direct:
                 ends = ends.direct_by(await self.barrier.points_now())
-            for run in await self.barrier.unsettled(ends):
-                runs[workspace, run].settling = True
+            settling.update((workspace, run) for run in await self.barrier.unsettled(ends))
+        return settling
 
 
 def _set_phase(run: query_service_pb2.Run, phase: str | None) -> None:
