@@ -17,6 +17,7 @@ NAMES: Final = (
     "kafka",
     "crowd",
     "search",
+    "charts",
     "portal",
 )
 
