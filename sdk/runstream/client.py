@@ -132,12 +132,12 @@ class Client(Changes, Artifacts, LogReads):
             for.
         :raises UserError: that is no address.
         """
-        address = urlsplit(http_url if "//" in http_url else f"http://{http_url}")
         try:
-            port = address.port
-        except ValueError:
-            port = -1
-        if address.scheme not in ("http", "https") or not address.hostname or port == -1:
+            address = urlsplit(http_url if "//" in http_url else f"http://{http_url}")
+            good = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+        except ValueError:  # brackets around what is no address, a port that is no number
+            address, good = urlsplit(""), False
+        if not good:
             raise UserError(f"{http_url!r} is no address of a server, such as http://127.0.0.1:7301")
         self.url = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
         self._headers = {} if token is None else {"authorization": f"Bearer {token}"}

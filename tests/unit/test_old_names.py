@@ -75,6 +75,9 @@ import runstream
 assert Run is runstream.Run
 import importlib, azureml.core
 importlib.reload(azureml.core)
+import subprocess, sys  # what a notebook submits has the old names, too
+below = "import azureml.core, runstream.core; assert azureml.core is runstream.core"
+subprocess.run([sys.executable, "-c", below], check=True)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

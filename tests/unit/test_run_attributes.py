@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from runstream import Experiment, Run, Workspace
+from runstream.client import Client
+from runstream.core import ScriptRunConfig
 from runstream.errors import RunEnvironmentError, ServiceUnavailableError, UserError
 from tests import spools
 
@@ -269,6 +271,16 @@ subprocess.run([sys.executable, "-c", code], check=True)
         (lambda run: run.tag("k", "x" * (2 << 20) + "x"), "longer than 2 MiB: upload it as a file"),
         (lambda run: run.set_tags(["a"]), "tags are a dictionary of texts, not"),
         (lambda run: run.set_tags({"a": 1, 2: 3}), "nothing was set"),
+        (lambda run: run.remove_tags(5), "a key or a list of keys, not 5"),
+        (lambda run: run.remove_tags([5]), "a key or a list of keys"),
+        (lambda run: run.flush("soon"), "number of seconds, not 'soon'"),
+        (lambda run: run.flush(float("nan")), "number of seconds"),
+        (lambda run: run.download_files(5), "beginning of files' names, not 5"),
+        (lambda run: Workspace.from_config(WRONG), "path is a folder or a configuration file, not 5"),
+        (lambda run: ScriptRunConfig(WRONG, "train.py"), "path of a folder, not 5"),
+        (lambda run: run.experiment.remove_tags(5), "a key or a list of keys"),
+        (lambda run: Client("http://x:y"), "is no address of a server"),
+        (lambda run: Client("http://[x:y]:1"), "is no address of a server"),
         (lambda run: run.add_properties("a"), "properties are a dictionary"),
         (lambda run: run.log_params([1]), "params are a dictionary"),
         (lambda run: run.log_params({"": 1}), "name of a parameter has 1 to 1,000"),

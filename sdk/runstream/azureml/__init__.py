@@ -10,17 +10,20 @@ can't be imported; docs/compat.md lists what it has.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 _OLD: Final = "azureml"
 _NEW: Final = "runstream"
 _TOPS: Final = ("core", "exceptions", "widgets")
+_PATH: Final = str(Path(__file__).parent / "path")
 
 
 class OldNames(MetaPathFinder, Loader):
@@ -67,9 +70,17 @@ class OldNames(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Make the old names importable in this process. Does nothing the second time.
+    """Make the old names importable in this process and those that it starts, as scripts that it submits.
+    Does nothing the second time.
 
     An `azureml` that was imported before is left as it is; one that is only installed is not found any more.
     """
     if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
         sys.meta_path.insert(0, OldNames())
+    os.environ["PYTHONPATH"] = python_path()
+
+
+def python_path() -> str:
+    """PYTHONPATH of processes that are to have the old names."""
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != _PATH]
+    return os.pathsep.join([_PATH, *others])

@@ -6,10 +6,10 @@ They are for all processes that the script starts as well, since the way to them
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final
 
-_PATH: Final = str(Path(__file__).parent / "path")
+from runstream.azureml import python_path
+
 _USAGE: Final = """\
 usage: python -m runstream.azureml SCRIPT [ARGUMENT…]
        python -m runstream.azureml -m MODULE [ARGUMENT…]
@@ -27,8 +27,7 @@ def main() -> int:
         print("python -m runstream.azureml needs PYTHONPATH, which -E and -I turn off", file=sys.stderr)
         return 2
     command = [sys.executable, *_options(arguments), *arguments]
-    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != _PATH]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([_PATH, *others])}
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     if os.name != "posix":  # there `exec` would make a second process, and end this one before it
         return subprocess.call(command, env=environment)
     sys.stdout.flush()

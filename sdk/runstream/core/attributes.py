@@ -36,7 +36,7 @@ class RunAttributes(RunHandle):
 
     def remove_tags(self, tags: Iterable[str] | str) -> None:
         """Remove tags by their keys. A run need not have them."""
-        for key in [tags] if isinstance(tags, str) else list(tags):
+        for key in values.keys_of(tags):
             self._set("tag", key, None, removed=True)
 
     def get_tags(self) -> dict[str, str | None]:

@@ -192,7 +192,7 @@ class Experiment:
         properties: "Wanted" = None,
         include_children: bool = False,
         *,
-        filter: str = "",
+        filter: str | None = None,
         archived: bool = False,
     ) -> "Iterator[Run]":
         """Its runs, newest start first. Without their children, unless asked for.
@@ -209,7 +209,7 @@ class Experiment:
         properties: "Wanted",
         status: str | None,
         include_children: bool,
-        filter: str = "",
+        filter: str | None = None,
         archived: bool = False,
     ) -> "Iterator[Run]":
         from runstream.core.search import Query, runs_of
@@ -271,8 +271,7 @@ class Experiment:
         """Remove tags by their keys."""
         from runstream.core import changes
 
-        keys = [tags] if isinstance(tags, str) else list(tags)
-        changes.update_experiment(self._workspace, self._name, remove_tags=keys)
+        changes.update_experiment(self._workspace, self._name, remove_tags=values.keys_of(tags))
         self._tags = None
 
     def archive(self) -> None:
@@ -407,5 +406,5 @@ def _make_folders(names: list[str]) -> None:
     for name in names:
         try:
             os.makedirs(name, exist_ok=True)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a character that no path has
             pass  # a working directory that can't be written is no reason not to train

@@ -153,8 +153,9 @@ class RunFiles(RunHandle):
         `output_paths` gives a path for each file, in the order of their names. Raises UserError when their
         number is another; else as `download_file`.
         """
-        start = prefix or ""
-        start = start.removeprefix("./")
+        if prefix is not None and not isinstance(prefix, str):
+            raise UserError(f"prefix is the beginning of files' names, not {prefix!r:.100}")
+        start = (prefix or "").removeprefix("./")
         found = [file for file in self._list(start) if not _is_own(file.path) or start.startswith(_OWN)]
         root = Path.cwd() if output_directory is None else Path(output_directory)
         if output_paths is None:

@@ -11,7 +11,7 @@ from runstream.core.handle import RunHandle
 from runstream.core.notices import say
 from runstream.core.record import FINAL
 from runstream.core.state import ATTACHED
-from runstream.errors import DeadlineError
+from runstream.errors import DeadlineError, UserError
 from runstream.spool import layout
 from runstream.spool.cancel import canceled_runs
 
@@ -129,6 +129,9 @@ class RunLifecycle(RunHandle):
         A server that can't be reached is told in a line, and nothing is waited for. Raises DeadlineError when
         it took too long.
         """
+        given: object = timeout_seconds
+        if not (isinstance(given, int | float) and given >= 0):
+            raise UserError(f"timeout_seconds is a number of seconds, not {given!r:.100}")
         start = time.monotonic()
         _, _, problem = delivery.flush(timeout_seconds, files=True)
         if problem is None:

@@ -38,6 +38,8 @@ class ScriptRunConfig(Guarded):
     ) -> None:
         if script is not None and command is not None:
             raise UserError("a ScriptRunConfig has a script or a command, not both")
+        if not isinstance(source_directory, str | os.PathLike | None):
+            raise UserError(f"source_directory is the path of a folder, not {source_directory!r:.100}")
         if isinstance(arguments, str):
             raise UserError("arguments is a list, such as ['--alpha', 0.1], not a text")
         if environment is not None and not isinstance(environment, Environment):

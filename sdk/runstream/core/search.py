@@ -48,7 +48,7 @@ class Query(NamedTuple):
     """None: any run."""
     top_level: bool = False
     """Without those that have a parent."""
-    filter: str = ""
+    filter: str | None = ""
     """In the filter language (docs/search.md)."""
     archived: bool = False
     """Archived ones too."""
@@ -67,7 +67,7 @@ class Query(NamedTuple):
 
     def condition(self) -> str:
         """All that the filter language can say of it. `takes` is asked as well: it knows more exactly."""
-        parts = [f"({self.filter})"] if self.filter.strip() else []
+        parts = [f"({self.filter})"] if self.filter and self.filter.strip() else []
         for group, wanted in (("tags", self.tags), ("properties", self.properties)):
             if isinstance(wanted, str):
                 parts.append(f"{group}.{_quoted(wanted, '`')}")

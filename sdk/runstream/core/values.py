@@ -226,6 +226,14 @@ def text_of(value: object) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
 
 
+def keys_of(tags: Any) -> list[str]:
+    """Keys of tags that are to be removed. Raises UserError for what is no key and no list of them."""
+    keys = [tags] if isinstance(tags, str) else list(tags) if isinstance(tags, Iterable) else []
+    if not isinstance(tags, Iterable) or not all(is_text(key, MAX_KEY) for key in keys):
+        raise UserError(f"tags to remove are a key or a list of keys, not {tags!r:.100}")
+    return keys
+
+
 def texts_by_key(what: str, given: Any) -> dict[str, str | None]:
     """Attributes as they are stored. Raises UserError for what is no dictionary of them."""
     if not isinstance(given, Mapping):

@@ -50,6 +50,8 @@ class Workspace:
         directory) and upwards; `path` may also be the file. With RUNSTREAM_STRICT=1 finding nothing raises
         UserError.
         """
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise UserError(f"path is a folder or a configuration file, not {path!r:.100}")
         if path is not None and os.path.isfile(path):
             found = Path(path)
         else:
