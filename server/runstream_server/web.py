@@ -10,6 +10,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
 from typing import Any
 
 import uvicorn
@@ -39,7 +40,7 @@ class WebServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            date_header=False,
+            date_header=False,  # that loop keeps it
             proxy_headers=False,
             timeout_graceful_shutdown=2,
         )
@@ -50,8 +51,15 @@ class WebServer:
     async def _watched(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._open += 1
         self.requests += 1
+
+        async def dated(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                date = (b"date", formatdate(usegmt=True).encode())
+                message = {**message, "headers": [*message.get("headers", ()), date]}
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, dated)
         finally:
             self._open -= 1
             self.last_request = time.monotonic()

@@ -243,6 +243,7 @@ def test_doctor(desk: Desk) -> None:
         checks
     )
     assert {check["state"] for check in checks.values()} <= {"ok", "warning"}
+    assert checks["clock"]["state"] == "ok", checks["clock"]  # it is this machine's own
     refused = desk.runstream("doctor", RUNSTREAM_API_KEY="wrong")
     assert refused.returncode == 3, refused.stdout
     assert "RUNSTREAM_API_KEY" in refused.stdout
