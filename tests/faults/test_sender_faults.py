@@ -51,7 +51,8 @@ class Place:
         )
         process = subprocess.Popen(
             [sys.executable, "-c", preamble + code],
-            env={**os.environ, "RUNSTREAM_SERVER": self.server.address},
+            # what the sender observes would be a writer of its own, and never drained while it lives
+            env={**os.environ, "RUNSTREAM_SERVER": self.server.address, "RUNSTREAM_SENDER_OBSERVE": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -365,7 +365,9 @@ def test_portal_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_public_names() -> None:
     assert runstream.Run is Run
     assert sorted(runstream.__all__) == [
-        "Experiment", "Model", "Run", "Workspace", "__version__", "errors", "exceptions", "get_run",
+        "CondaDependencies", "Environment", "Experiment", "Model", "MpiConfiguration", "PyTorchConfiguration",
+        "Run", "RunConfiguration", "ScriptRun", "ScriptRunConfig", "Workspace",
+        "__version__", "errors", "exceptions", "get_run",
     ]  # fmt: skip
     assert set(runstream.__all__) <= set(dir(runstream))
     assert runstream.errors.UserError is UserErrorException
