@@ -234,32 +234,34 @@ else:
 # -------------------------------------------------------------------------------- the log again
 
 
-@pytest.mark.parametrize("seed", seeds(1, 2))
-def test_the_topics_are_read_again(line: Line, outcomes: list[Outcome], seed: int) -> None:
-    """From their beginning: into tables that hold everything, and into tables that hold nothing."""
-    chance(seed, "replay")
-    full = Outcome("the topics read again into full tables", seed)
-    empty = Outcome("the topics read again into empty tables", seed)
-    outcomes += [full, empty]
-    training = line.last
-    if training is None or long():
-        with line.training(Outcome("before the topics are read again", seed), pace_s=PACE_S) as training:
-            time.sleep(2.0)
-    writer = line.cluster.services["writer"][0]
-    for outcome, emptied in ((full, TABLES[-1:]), (empty, TABLES)):
-        assert writer.stop() == 0
-        line.cluster.redis.engine.kill()  # it would still know the positions
-        line.truncate(emptied)
-        line.cluster.redis.start()
-        began = time.monotonic()
-        writer.start()
-        line.await_read_up()
-        outcome.recovery_s.append(time.monotonic() - began)
-        training.outcome = outcome
-        training.compare(training.truth())
-        assert line.rows_written() > outcome.elements  # it did read them again
-        line.note_peaks()
-        outcome.peaks_mib = dict(line.peaks)
+if long():  # minutes, with all that the tests before have written
+
+    @pytest.mark.parametrize("seed", seeds(1, 2))
+    def test_the_topics_are_read_again(line: Line, outcomes: list[Outcome], seed: int) -> None:
+        """From their beginning: into tables that hold everything, and into tables that hold nothing."""
+        chance(seed, "replay")
+        full = Outcome("the topics read again into full tables", seed)
+        empty = Outcome("the topics read again into empty tables", seed)
+        outcomes += [full, empty]
+        training = line.last
+        if training is None or long():
+            with line.training(Outcome("before the topics are read again", seed), pace_s=PACE_S) as training:
+                time.sleep(2.0)
+        writer = line.cluster.services["writer"][0]
+        for outcome, emptied in ((full, TABLES[-1:]), (empty, TABLES)):
+            assert writer.stop() == 0
+            line.cluster.redis.engine.kill()  # it would still know the positions
+            line.truncate(emptied)
+            line.cluster.redis.start()
+            began = time.monotonic()
+            writer.start()
+            line.await_read_up()
+            outcome.recovery_s.append(time.monotonic() - began)
+            training.outcome = outcome
+            training.compare(training.truth())
+            assert line.rows_written() > outcome.elements  # it did read them again
+            line.note_peaks()
+            outcome.peaks_mib = dict(line.peaks)
 
 
 @pytest.mark.parametrize("seed", seeds(1, 2))
