@@ -42,6 +42,7 @@ class Lifecycle:
         self._reported: dict[int, _Reported] = {}
         self._to_check: set[int] = set()
         self.seq_end: int | None = None  # once the writer is dead, or a copy was read to its end
+        self.read_ns = 0  # ordering time up to seq_end, whatever of it is acknowledged by now
         self.observed = False  # it was seen dead on its own machine
         self._pending = 0
 
@@ -120,7 +121,7 @@ class Lifecycle:
             return int(self._state.exit["ordering_ns"])
         if self._state.death is not None:
             return int(self._state.death["time_ns"])
-        return self._state.time_ns
+        return max(self._state.time_ns, self.read_ns)
 
     def _drained(
         self, run: RunDefinition, reported: _Reported, idle: bool

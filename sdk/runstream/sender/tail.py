@@ -174,6 +174,7 @@ class WriterTail:
         self.reader.close_holes()
         self.lifecycle.observed = not self._copy
         self.lifecycle.seq_end = self.reader.seen
+        self.lifecycle.read_ns = self.reader.time_ns
         self.lifecycle.touch_all()
 
     @property
