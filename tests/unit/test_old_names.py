@@ -14,6 +14,7 @@ from azureml.core import Experiment, Run, Workspace
 from azureml.core.experiment import Experiment as OfModule
 from azureml.core.run import Run as RunOfModule
 from azureml.exceptions import UserErrorException
+from azureml.widgets import RunDetails
 import runstream.core.run
 
 def in_child(_):
@@ -25,6 +26,7 @@ if __name__ == "__main__":
     assert azureml.core is runstream.core
     assert Run is RunOfModule is runstream.Run
     assert OfModule is Experiment
+    assert RunDetails.__module__ == "runstream.widgets.details"
     assert UserErrorException is runstream.errors.UserError
     assert runstream.core.run.__spec__.name == runstream.core.run.__name__ == "runstream.core.run"
     print(sys.argv[1:], azureml.core.VERSION == runstream.__version__, sys.flags.dev_mode)

@@ -1,0 +1,82 @@
+"""What is shown of a run, read once: plain dictionaries, lists, texts and numbers."""
+
+from itertools import islice
+from typing import Any, Final
+
+from runstream.core.logs import choose
+from runstream.core.record import RunRecord, iso_time
+from runstream.core.run import Run
+from runstream.core.search import Family, Query, records_of
+
+MOST_CHILDREN: Final = 100
+_TAIL_BYTES: Final = 16 << 10
+
+
+def widget_data(run: Run) -> dict[str, Any]:
+    """State, metrics, children and the end of the log of a run.
+
+        run_properties  run_id, experiment, name, status, created_utc, end_time_utc, tags, properties, …
+        run_metrics     by name: a list of values, or a dictionary of columns, which are lists
+        child_runs      its newest children, at most 100, as run_properties without log_files
+        run_logs        the last 16 KiB of the log that people mean when they name none
+
+    What this process has logged is included. Times are UTC in ISO 8601, None for none.
+
+    Raises NotFoundError for a run that the server doesn't know, ServiceError when the server can't be asked
+    and this process doesn't know the answer.
+    """
+    record = run._record(fresh=True)
+    logs = run._log_files()
+    definition = run._definition(record)
+    submitted = definition if isinstance(definition, dict) else {}
+    return {
+        "run_properties": {
+            **_properties(record),
+            "target": record.system.get("target") or "local",
+            "script_name": submitted.get("script"),
+            "arguments": submitted.get("arguments"),
+            "error": record.error_message or None,
+            "log_files": logs,
+            "portal_url": run.get_portal_url(),
+        },
+        "run_metrics": {name: as_lists(value) for name, value in run.get_metrics().items()},
+        "child_runs": _children(run),
+        "run_logs": _tail(run, choose(list(logs))),
+    }
+
+
+def as_lists(value: Any) -> Any:
+    """A metric of one value like one of several: lists, or a dictionary of lists."""
+    if isinstance(value, dict):
+        return {name: as_lists(column) for name, column in value.items()}
+    return value if isinstance(value, list) else [value]
+
+
+def _properties(record: RunRecord) -> dict[str, Any]:
+    return {
+        "run_id": record.id,
+        "experiment": record.experiment,
+        "run_number": record.number,
+        "name": record.display_name,
+        "run_type": record.run_type or None,
+        "status": record.status,
+        "created_utc": iso_time(record.started_ns),
+        "end_time_utc": iso_time(record.ended_ns),
+        "tags": dict(record.tags),
+        "properties": dict(record.properties),
+        "parameters": dict(record.params),
+    }
+
+
+def _children(run: Run) -> list[dict[str, Any]]:
+    if run._state.silent:
+        return []
+    found = records_of(run.experiment.workspace, Query(family=Family(run.id, False)), run._state)
+    return [_properties(child) for child in islice(found, MOST_CHILDREN)]
+
+
+def _tail(run: Run, path: str) -> str:
+    if not path:
+        return ""
+    parts = run._client().read_log(run.experiment.workspace.name, run.id, path, tail_bytes=_TAIL_BYTES)
+    return b"".join(part.data for part in parts).decode("utf-8", "replace")

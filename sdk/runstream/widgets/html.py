@@ -1,0 +1,154 @@
+"""A run as static HTML: everything that comes from the run is escaped, and nothing of it is a script."""
+
+import re
+from typing import Any, Final
+
+from runstream.core.artifact import parse_uri
+from runstream.core.display import escape, link
+from runstream.widgets.charts import is_numeric, line_chart
+from runstream.widgets.data import MOST_CHILDREN
+
+_MOST_ROWS: Final = 50
+_MOST_METRICS: Final = 60
+_MOST_LINES: Final = 100
+_MOST_TEXT: Final = 500  # characters of a value
+_CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+_CELL: Final = 'style="text-align:left;vertical-align:top"'
+
+
+def page(data: dict[str, Any], notice: str = "") -> str:
+    """All of `widget_data`, below a notice when there is one."""
+    said = f'<p role="status"><b>{_text(notice)}</b></p>' if notice else ""
+    parts = [
+        said,
+        _properties(data["run_properties"]),
+        _metrics(data["run_metrics"]),
+        _children(data["child_runs"]),
+        _log(data["run_logs"]),
+    ]
+    return f'<div class="runstream-run">{"".join(parts)}</div>'
+
+
+def notice_page(run_id: str, url: str, notice: str) -> str:
+    """What is shown of a run of which nothing could be read yet."""
+    said = f'<p role="status"><b>{_text(notice)}</b></p>'
+    return f'<div class="runstream-run">{said}<p>Run {_text(run_id)}: {link(url, "Details Page")}</p></div>'
+
+
+def _text(value: object) -> str:
+    """Escaped; long ones are shortened."""
+    text = str(value).encode("utf-8", "replace").decode()
+    return escape(text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…")
+
+
+def _value(value: Any) -> str:
+    file = parse_uri(value)
+    if file is not None:
+        return f"file {_text(file[1])}"
+    return "" if value is None else _text(f"{value:.6g}" if isinstance(value, float) else value)
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    """Heads and cells are HTML already."""
+    head = "".join(f"<th {_CELL}>{name}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td {_CELL}>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table>{f'<tr>{head}</tr>' if heads else ''}{body}</table>"
+
+
+def _pairs(pairs: dict[str, Any]) -> str:
+    shown = [
+        _text(key) if value is None else f"{_text(key)}: {_text(value)}"
+        for key, value in list(pairs.items())[:_MOST_ROWS]
+    ]
+    more = len(pairs) - len(shown)
+    return "<br>".join([*shown, f"… {more:,} more"] if more else shown)
+
+
+def _properties(found: dict[str, Any]) -> str:
+    arguments = found["arguments"]
+    rows = {
+        "Run": link(found["portal_url"], found["run_id"]),
+        "Name": _text(found["name"]),
+        "Experiment": _text(found["experiment"]),
+        "Status": f"<b>{_text(found['status'])}</b>",
+        "Error": _text(found["error"] or ""),
+        "Started": _text(found["created_utc"] or ""),
+        "Ended": _text(found["end_time_utc"] or ""),
+        "Script": _text(found["script_name"] or ""),
+        "Arguments": _text(" ".join(map(str, arguments)) if isinstance(arguments, list) else arguments or ""),
+        "Parameters": _pairs(found["parameters"]),
+        "Tags": _pairs(found["tags"]),
+        "Properties": _pairs(found["properties"]),
+        "Logs": "<br>".join(link(url, path) for path, url in list(found["log_files"].items())[:_MOST_ROWS]),
+    }
+    return _table([], [[f"<b>{name}</b>", cell] for name, cell in rows.items() if cell])
+
+
+def _metrics(metrics: dict[str, Any]) -> str:
+    """Single values as one table, then a chart or a table for each of the others."""
+    single, others = [], []
+    for name, value in list(metrics.items())[:_MOST_METRICS]:
+        if isinstance(value, dict):
+            others.append(_columns(name, value))
+        elif len(value) == 1:
+            single.append([_text(name), _value(value[0])])
+        else:
+            others.append(_list(name, value))
+    more = len(metrics) - _MOST_METRICS
+    if more > 0:
+        others.append(f"<p>{more:,} more metrics are on the details page.</p>")
+    return (_table(["Metric", "Value"], single) if single else "") + "".join(others)
+
+
+def _list(name: str, values: list[Any]) -> str:
+    if is_numeric(values):
+        return line_chart(name, values)
+    return _titled(name, "", [[_value(value)] for value in values])
+
+
+def _columns(name: str, columns: dict[str, Any]) -> str:
+    """Two columns of numbers are a line, the second over the first. Values beside rows are on their own."""
+    table = {key: column for key, column in columns.items() if key}
+    beside = _list(name, columns[""]) if "" in columns else ""
+    if len(table) == 2 and all(map(is_numeric, table.values())):
+        (x, xs), (y, ys) = table.items()
+        return beside + line_chart(name, ys, xs, f"{y} over {x}")
+    rows = [[_value(cell) for cell in row] for row in zip(*table.values(), strict=False)]
+    return beside + (_titled(name, "", rows, [_text(key) for key in table]) if table or not beside else "")
+
+
+def _titled(name: str, about: str, rows: list[list[str]], heads: list[str] | None = None) -> str:
+    """The first rows, and how many there are."""
+    if not rows:
+        about = "empty"
+    elif len(rows) > _MOST_ROWS:
+        about = f"the first {_MOST_ROWS} of {len(rows):,} rows"
+    return f"<p><b>{_text(name)}</b> <small>{about}</small></p>{_table(heads or [], rows[:_MOST_ROWS])}"
+
+
+def _children(children: list[dict[str, Any]]) -> str:
+    if not children:
+        return ""
+    rows = [
+        [
+            _text(child["run_id"]),
+            _text(child["name"]),
+            _text(child["status"]),
+            _text(child["created_utc"] or ""),
+            _text(child["end_time_utc"] or ""),
+            _pairs({**child["parameters"], **child["tags"]}),
+        ]
+        for child in children
+    ]
+    title = f"Children, the newest {MOST_CHILDREN}" if len(children) == MOST_CHILDREN else "Children"
+    heads = ["Run", "Name", "Status", "Started", "Ended", "Parameters, tags"]
+    return f"<p><b>{title}</b></p>{_table(heads, rows)}"
+
+
+def _log(log: str) -> str:
+    """Its last lines, as a terminal would leave them: a carriage return begins a line again."""
+    if not log.strip():
+        return ""
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in log.rstrip("\n").split("\n")[-_MOST_LINES:]]
+    text = escape(_CONTROLS.sub("", "\n".join(lines)).encode("utf-8", "replace").decode())
+    return f'<p><b>Log</b></p><pre style="max-height:20em;overflow:auto">{text}</pre>'

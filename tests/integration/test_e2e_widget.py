@@ -1,0 +1,152 @@
+"""`RunDetails` at a real server, in a real kernel: what it shows is what was logged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.desk import HEAD, Desk, server
+from tests.server import Place
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Place]:
+    """A place whose server runs."""
+    with server() as place:
+        yield place
+
+
+@pytest.fixture
+def desk(served: Place, request: pytest.FixtureRequest) -> Desk:
+    """A workspace for this test alone."""
+    return Desk(served, request.node.name)
+
+
+def test_the_data_are_what_was_logged(desk: Desk) -> None:
+    logged = desk.script(
+        """
+with experiment.start_logging(run_id="shown", display_name="fern", tags={"kind": "parent"}) as run:
+    run.log("best", 0.25)
+    for step in range(20):
+        run.log("loss", 1 / (1 + step), step=step)
+    run.log_list("odd", [1.0, float("nan"), float("inf"), 2.0])
+    run.log_table("sine", {"angle": [0, 1, 2], "value": [0.0, 0.5, 1.0]})
+    run.add_properties({"author": "me"})
+    run.log_params({"alpha": 0.1})
+    print("first line"); print("<b>last line</b>")
+    for n in range(3):
+        run.child_run(f"child {n}", run_id=f"child-{n}").complete()
+"""
+    )
+    assert logged.returncode == 0, logged.stderr
+    desk.ended("shown")
+    read = desk.script(
+        """
+from runstream.widgets import RunDetails
+details = RunDetails(Run(experiment, "shown"))
+data = details.get_widget_data()
+print(json.dumps([data, details._repr_html_()]))
+"""
+    )
+    assert read.returncode == 0, read.stderr
+    data, page = json.loads(read.stdout)
+    found = data["run_properties"]
+    assert (found["run_id"], found["experiment"], found["name"]) == ("shown", "family", "fern")
+    assert (found["status"], found["error"], found["run_number"]) == ("Completed", None, 1)
+    assert found["created_utc"] < found["end_time_utc"]
+    assert found["tags"] == {"kind": "parent"}
+    assert found["properties"]["author"] == "me"
+    assert found["parameters"] == {"alpha": "0.1"}
+    assert "logs/user_log.txt" in found["log_files"]
+    metrics = data["run_metrics"]
+    assert metrics.keys() == {"best", "loss", "odd", "sine"}
+    assert (metrics["best"], metrics["loss"]) == ([0.25], [1 / (1 + step) for step in range(20)])
+    assert repr(metrics["odd"]) == "[1.0, nan, inf, 2.0]"
+    assert metrics["sine"] == {"angle": [0, 1, 2], "value": [0.0, 0.5, 1.0]}
+    assert {child["run_id"]: (child["name"], child["status"]) for child in data["child_runs"]} == {
+        f"child-{n}": (f"child {n}", "Completed") for n in range(3)
+    }
+    assert data["run_logs"].splitlines()[-2:] == ["first line", "<b>last line</b>"]
+    assert page.count("<figure") == 3
+    assert "&lt;b&gt;last line&lt;/b&gt;" in page
+    assert f'href="{found["portal_url"]}"' in page
+
+
+class Recorder(NotebookClient):
+    """Runs a notebook and keeps what its kernel displays."""
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        if msg["msg_type"] in ("display_data", "update_display_data"):
+            self.shown = [*getattr(self, "shown", []), (msg["msg_type"], msg["content"])]
+        return super().process_message(msg, cell, cell_index)
+
+
+FOLLOWED = """
+import threading
+from runstream.widgets import RunDetails, live
+run = experiment.start_logging(run_id="followed")
+run.log("loss", 3.5)
+RunDetails(run).show()
+(follower,) = [t for t in threading.enumerate() if t.name == "runstream-details-followed"]
+assert follower.daemon
+for value in (2.5, 1.5):
+    run.log("loss", value)
+run.complete()
+follower.join(90)
+assert not follower.is_alive()
+"""
+
+AWAY = """
+import os
+run = experiment.start_logging(run_id="away")
+run.log("loss", 3.5)
+RunDetails(run).show()
+(follower,) = [t for t in threading.enumerate() if t.name == "runstream-details-away"]
+os.environ["RUNSTREAM_MODE"] = "offline"  # no server is asked any more
+deadline = time.monotonic() + 90
+details = live._live[run]
+while "Not reachable since" not in details._page:
+    assert follower.is_alive() and time.monotonic() < deadline
+    time.sleep(0.05)
+os.environ["RUNSTREAM_MODE"] = "online"
+run.complete()
+follower.join(90)
+assert not follower.is_alive()
+"""
+
+
+def test_what_is_displayed_follows_the_run(desk: Desk) -> None:
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(code) for code in (HEAD, FOLLOWED, "RunDetails(run)", AWAY)]
+    environment = desk.place.environment(**desk.environment, IPYTHONDIR=str(desk.place.root / "ipython"))
+    client = Recorder(
+        notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": str(desk.place.work)}}
+    )
+    client.execute(env=environment)
+
+    followed = [(kind, content) for kind, content in client.shown if "followed" in str(content)]
+    assert next(kind for kind, _ in followed) == "display_data"
+    assert {kind for kind, _ in followed[1:]} == {"update_display_data"}
+    assert len({content["transient"]["display_id"] for _, content in followed}) == 1
+    pages = [content["data"]["text/html"] for _, content in followed]
+    assert "<b>Running</b>" in pages[0]
+    assert "<b>Completed</b>" in pages[-1]
+    assert "loss</b><br><small>3 values" in pages[-1]
+    (output,) = [o for o in notebook.cells[1].outputs if o.output_type == "display_data"]
+    assert output.data["text/html"] == pages[-1]
+
+    (result,) = [o for o in notebook.cells[2].outputs if o.output_type == "execute_result"]
+    assert "<b>Completed</b>" in result.data["text/html"]
+    assert "Id: followed" in result.data["text/plain"]
+
+    away = [content["data"]["text/html"] for _, content in client.shown if "r/away" in str(content)]
+    told = [page for page in away if "Not reachable since" in page]
+    assert told
+    assert all("<td" in page and "3.5" in page for page in told)  # above what was read last
+    assert "<b>Completed</b>" in away[-1]
+    assert "Not reachable" not in away[-1]
