@@ -16,6 +16,7 @@ from runstream_query.barrier import Barrier, Ends, Epochs, RunEnds, run_ends
 from runstream_query.completion import Completer
 from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.experiments import list_experiments
+from runstream_query.figures import FiguresReader
 from runstream_query.ledger import LedgerReader, checked_claims
 from runstream_query.live import LiveStates
 from runstream_query.metrics import MetricReader
@@ -77,7 +78,8 @@ class QueryServicer:
         self._ledgers = LedgerReader(self._runs, hot, self._barrier, stored)
         self._live = LiveStates(self._runs)
         self._search = RunSearch(self._runs, self._live)
-        self._watcher = Watcher(self._runs, self._barrier)
+        self._figures = FiguresReader(tables, self.settings.query_timeout_s)
+        self._watcher = Watcher(self._runs, self._barrier, self._figures)
 
     async def check(self) -> None:
         """Raises unless reads can be answered."""
@@ -130,7 +132,8 @@ class QueryServicer:
         workspace, run = checked_run(request.run)
         ends, _ = await self._reach(request.barrier, {workspace: (run,)})
         relaunched = run in ends[workspace].relaunched
-        series = await list_series(self._tables, workspace, run, relaunched, self.settings.query_timeout_s)
+        timeout_s = self.settings.query_timeout_s
+        series = await list_series(self._tables, self._figures, workspace, run, relaunched, timeout_s)
         return query_service_pb2.ListSeriesResponse(series=series)
 
     async def get_run(self, request: query_service_pb2.GetRunRequest) -> query_service_pb2.GetRunResponse:

@@ -13,14 +13,13 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from runstream.v1 import query_service_pb2, run_pb2
 from runstream_query import tokens
 from runstream_query.barrier import Barrier
+from runstream_query.figures import FiguresReader, SeriesFigures
 from runstream_query.runs import RunReader
-from runstream_query.selection import DECLARATION
-from runstream_query.sql import ask_rows
 from runstream_query.status import FINAL
 from runstream_store.position import Position
 from runstream_store.tables.schema import NO_STEP
@@ -33,17 +32,6 @@ _QUIET_S: Final = 15.0
 _SHARE: Final = 0.1
 _LONGEST_PAUSE_S: Final = 10.0
 _HASH_BYTES: Final = 8
-
-_SERIES: Final = f"""
-SELECT toString(p.metric) AS metric, toString(p.column) AS column, count() AS elements,
-    max(p.step) AS last_step, max(p.step = {NO_STEP}) AS stepless,
-    argMaxIf(p.value, (p.step, p.time, p.writer, p.seq, p.idx), p.type IN (1, 2, 3)) AS by_step,
-    argMaxIf(p.value, (p.time, p.writer, p.seq, p.idx), p.type IN (1, 2, 3)) AS by_time,
-    countIf(p.type IN (1, 2, 3)) > 0 AS has_number
-FROM points AS p
-WHERE p.workspace = {{workspace:String}} AND p.run = {{run:String}} AND p.type < {DECLARATION}
-GROUP BY metric, column ORDER BY metric, column
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +50,7 @@ class Watcher:
 
     runs: RunReader
     barrier: Barrier
+    figures: FiguresReader
 
     async def stream(
         self, workspace: str, run: str, cursor: str, interval_s: float
@@ -113,14 +102,12 @@ class Watcher:
         found = await self.runs.get(workspace, run)
         found.ClearField("writers")
         found.ClearField("rejections")
-        timeout_s = self.runs.settings.query_timeout_s
-        names = {"workspace": workspace, "run": run}
-        rows = await ask_rows(self.runs.tables, _SERIES, names, timeout_s, heavy=True)
-        hashes = [_hash(row) for row in rows]
+        series = [_series(one) for one in await self.figures.read(workspace, run) if one.elements]
+        hashes = [_hash(one) for one in series]
         digest = tokens.digest(found.SerializeToString(deterministic=True))
         change = query_service_pb2.RunChange(
             as_of=as_of,
-            series=[_series(row) for row, one in zip(rows, hashes, strict=True) if one not in known.series],
+            series=[one for one, hashed in zip(series, hashes, strict=True) if hashed not in known.series],
             cursor=_cursor(bound_to, digest, hashes),
             ended=found.status in FINAL and not found.settling,
         )
@@ -140,17 +127,17 @@ def _messages(positions: list[Position]) -> list[run_pb2.LogPosition]:
     ]
 
 
-def _series(row: dict[str, Any]) -> query_service_pb2.SeriesChange:
-    change = query_service_pb2.SeriesChange(metric=row["metric"], column=row["column"], count=row["elements"])
-    if row["has_number"]:
-        change.last = row["by_time"] if row["stepless"] else row["by_step"]
-    if row["last_step"] != NO_STEP:
-        change.last_step = row["last_step"]
+def _series(figures: SeriesFigures) -> query_service_pb2.SeriesChange:
+    change = query_service_pb2.SeriesChange(
+        metric=figures.metric, column=figures.column, count=figures.elements, last=figures.last_number
+    )
+    if figures.last_step != NO_STEP:
+        change.last_step = figures.last_step
     return change
 
 
-def _hash(row: dict[str, Any]) -> bytes:
-    data = _series(row).SerializeToString(deterministic=True)
+def _hash(change: query_service_pb2.SeriesChange) -> bytes:
+    data = change.SerializeToString(deterministic=True)
     return hashlib.blake2b(data, digest_size=_HASH_BYTES).digest()
 
 

@@ -1566,7 +1566,7 @@ class SeriesChange(google.protobuf.message.Message):
     column: builtins.str
     """Column of a table; empty for scalars and lists."""
     count: builtins.int
-    """Number of elements; repeats that are not merged yet may be counted."""
+    """Number of elements."""
     last: builtins.float
     """Value of the last element in reading order when it is a number."""
     last_step: builtins.int
