@@ -265,7 +265,10 @@ class Barrier:
                 )
         runs = [position for position in positions if position.topic == "runs"]
         await self._wait(runs, deadline, "what was just logged")
-        await self._catch_up("runs", deadline)
+        if message.all_events and self._ends is not None:
+            await self._wait(await self._ends("runs"), deadline, "all that the log has of runs")
+        else:
+            await self._catch_up("runs", deadline)
         return [position for position in positions if position.topic != "runs"]
 
     async def _catch_up(self, topic: str, deadline: float) -> None:
@@ -300,7 +303,7 @@ class Barrier:
 
     async def reach_summaries(self, message: Any, deadline: float) -> None:
         """Waits until the summaries of runs hold what a barrier names; without a position for what the log
-        holds of the runs' events, but not for long.
+        holds of the runs' events, but not for long unless the barrier asks for all of them.
 
         :raises DeadlineExceeded: it did not come in time.
         """
@@ -309,21 +312,30 @@ class Barrier:
             for p in message.positions
             if p.topic in ("points", "runs")
         ]
-        if positions:
-            if not await self._hot.wait_applied(SUMMARIES, positions, 0.0):
-                await self._hot.publish(SUMMARIES, WANTED)
-                left = max(0.0, deadline - time.monotonic())
-                if not await self._hot.wait_applied(SUMMARIES, positions, left):
-                    raise DeadlineExceeded(
-                        "the summaries of runs do not hold what was just logged yet; try again, or with a"
-                        " longer timeout"
-                    )
-        elif self._ends is not None:
-            left = max(0.0, min(deadline - time.monotonic(), _CATCH_UP_S))
-            ends = await self._ends("runs")
-            if not await self._hot.wait_applied(LIGHT_SUMMARIES, ends, min(left, _BUSY_S)):
-                await self._hot.publish(SUMMARIES, LIGHT_WANTED)
-                await self._hot.wait_applied(LIGHT_SUMMARIES, ends, left)
+        if positions and not await self._hot.wait_applied(SUMMARIES, positions, 0.0):
+            await self._hot.publish(SUMMARIES, WANTED)
+            left = max(0.0, deadline - time.monotonic())
+            if not await self._hot.wait_applied(SUMMARIES, positions, left):
+                raise DeadlineExceeded(
+                    "the summaries of runs do not hold what was just logged yet; try again, or with a"
+                    " longer timeout"
+                )
+        if self._ends is not None and (message.all_events or not positions):
+            left = max(0.0, deadline - time.monotonic())
+            if not message.all_events:
+                left = min(left, _CATCH_UP_S)
+            if not await self._light_summaries(await self._ends("runs"), left) and message.all_events:
+                raise DeadlineExceeded(
+                    "the summaries of runs do not hold all that the log has of them yet; try again, or"
+                    " with a longer timeout"
+                )
+
+    async def _light_summaries(self, ends: Sequence[Position], left: float) -> bool:
+        """Waits for events of runs to be summarised; only when it takes longer is that asked for."""
+        if await self._hot.wait_applied(LIGHT_SUMMARIES, ends, min(left, _BUSY_S)):
+            return True
+        await self._hot.publish(SUMMARIES, LIGHT_WANTED)
+        return await self._hot.wait_applied(LIGHT_SUMMARIES, ends, left)
 
     async def unsettled(self, ends: RunEnds) -> list[str]:
         """The runs with a writer that has ended, and whose last points are not in the tables."""

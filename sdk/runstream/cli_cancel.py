@@ -26,7 +26,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
     workspace = chosen_workspace(arguments) or "local"
     failed: dict[str, ServiceError | UserError] = {}
     with connected(arguments.server) as client:
-        wait_for_local()
+        wait_for_local(arguments.server)
         for run_id in arguments.ids:
             try:
                 client.cancel_run(workspace, run_id, arguments.reason)

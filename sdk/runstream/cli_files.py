@@ -50,7 +50,7 @@ def register(commands: Commands) -> None:
 
 def _artifacts(arguments: argparse.Namespace) -> int:
     with connected(arguments.server) as client:
-        wait_for_local()
+        wait_for_local(arguments.server, files=True)
         found = list(_found(client, arguments, all_versions=arguments.versions))
     if arguments.json:
         for artifact in found:
@@ -75,7 +75,7 @@ def _download(arguments: argparse.Namespace) -> int:
     from runstream.core.progress import Progress
 
     with connected(arguments.server) as client:
-        wait_for_local()
+        wait_for_local(arguments.server, files=True)
         found = list(_found(client, arguments))
         workspace = chosen_workspace(arguments) or "local"
         with Progress(arguments.id, sum(artifact.size for artifact in found)) as progress:

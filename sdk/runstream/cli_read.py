@@ -124,11 +124,12 @@ def connected(server: str | None) -> Iterator[Client]:
         raise CommandError(str(error)) from error
 
 
-def wait_for_local() -> None:
-    """Let what scripts on this machine have logged arrive; with a server there, that takes a moment."""
-    from runstream.sender.wait import wait_delivered
+def wait_for_local(server: str | None, *, files: bool = False) -> None:
+    """Let what scripts on this machine have logged to a server arrive; also the files, if that is wished."""
+    from runstream.sender.wait import wait_arrived
 
-    if not wait_delivered(_LOCAL_S):
+    target = home.resolve_server(server)
+    if target is not None and not wait_arrived(target.grpc, _LOCAL_S, files=files):
         print("runstream: not all that was logged on this machine is delivered yet", file=sys.stderr)
 
 
@@ -157,7 +158,7 @@ def _runs(arguments: argparse.Namespace) -> int:
             raise CommandError(f"--status {given}: there are {', '.join(known)}", 2)
         statuses.append(known[given])
     with connected(arguments.server) as client:
-        wait_for_local()
+        wait_for_local(arguments.server)
         found = client.search_runs(
             chosen_workspace(arguments) or "",
             arguments.experiment,
@@ -168,6 +169,7 @@ def _runs(arguments: argparse.Namespace) -> int:
             archive="all" if arguments.archived else "active",
             columns=("tags.*", "system.*", "params.*") if arguments.json else (),
             limit=arguments.limit,
+            all_events=True,
         )
         if arguments.json:
             for run in found:
@@ -255,7 +257,7 @@ def _duration(run: Run) -> str:
 def _metrics(arguments: argparse.Namespace) -> int:
     workspace = chosen_workspace(arguments) or "local"
     with connected(arguments.server) as client:
-        wait_for_local()
+        wait_for_local(arguments.server)
         _tell_rejections(client.get_run(workspace, arguments.id))  # an error when there is none
         if not arguments.json and not arguments.csv:
             return _summary(client, workspace, arguments)

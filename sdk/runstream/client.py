@@ -279,6 +279,7 @@ class Client(Changes, Artifacts, LogReads):
         columns: Iterable[str] = (),
         limit: int | None = None,
         positions: Positions = (),
+        all_events: bool = False,
         timeout_s: float = _BARRIER_S,
     ) -> Iterator[query_service_pb2.Run]:
         """Runs, page by page as they are taken; newest start first, unless ordered otherwise.
@@ -293,6 +294,8 @@ class Client(Changes, Artifacts, LogReads):
         :param descendants_of: these, their children, and so on.
         :param columns: what is wanted of each run, as `params.*`; empty for tags and system attributes.
         :param limit: at most so many.
+        :param all_events: wait for all that the server's log has of runs now; a server that is too slow for
+            that gives a DeadlineError, never an older list. Without it the wait ends after 2 s.
         """
         from runstream.v1 import query_service_pb2 as messages
 
@@ -313,7 +316,7 @@ class Client(Changes, Artifacts, LogReads):
             request.family.children_of = children_of
         if descendants_of is not None:
             request.family.descendants_of = descendants_of
-        bar(request.barrier, positions, timeout_s, allow_settling=True)
+        bar(request.barrier, positions, timeout_s, allow_settling=True, all_events=all_events)
         left = limit
         while left is None or left > 0:
             if left is not None:
@@ -331,16 +334,18 @@ class Client(Changes, Artifacts, LogReads):
         *,
         archive: ArchiveView = "active",
         positions: Positions = (),
+        all_events: bool = False,
         timeout_s: float = _BARRIER_S,
     ) -> Iterator[query_service_pb2.Experiment]:
         """Experiments, the last active first.
 
         :param workspace: empty for all.
+        :param all_events: as in `search_runs`.
         """
         from runstream.v1 import query_service_pb2 as messages
 
         request = messages.ListExperimentsRequest(workspace=workspace, archive=_archive_view(archive))
-        bar(request.barrier, positions, timeout_s, allow_settling=True)
+        bar(request.barrier, positions, timeout_s, allow_settling=True, all_events=all_events)
         while True:
             page = self._call(
                 _SERVICE + "ListExperiments", request, messages.ListExperimentsResponse, timeout_s
@@ -444,13 +449,19 @@ class Client(Changes, Artifacts, LogReads):
 
 
 def bar(
-    barrier: query_service_pb2.ReadBarrier, positions: Positions, timeout_s: float, *, allow_settling: bool
+    barrier: query_service_pb2.ReadBarrier,
+    positions: Positions,
+    timeout_s: float,
+    *,
+    allow_settling: bool,
+    all_events: bool = False,
 ) -> None:
     """Fills in what a read waits for."""
     for position in map(LogPosition.of, positions):
         barrier.positions.add(**position._asdict())
     barrier.timeout_ms = min(300_000, max(1, round(timeout_s * 1000)))
     barrier.allow_settling = allow_settling
+    barrier.all_events = all_events
 
 
 def _archive_view(view: ArchiveView) -> query_service_pb2.ArchiveView.ValueType:

@@ -144,6 +144,44 @@ print(json.dumps([
     assert not (job(user, run) / "code").exists()
 
 
+def test_lists_have_what_was_submitted_and_ended_a_moment_ago(user: Place, source: Path) -> None:
+    """Also when the sender had no time for it yet: it is stopped meanwhile."""
+    (source / "train.py").write_text("import time\ntime.sleep(600)\n")
+    done = user.script(
+        BEGIN
+        + """
+import threading
+from runstream.sender.ask import ask
+
+OTHER = '''
+from runstream.core import Experiment, Workspace
+other = Experiment(Workspace.from_config(), "submitted").start_logging()
+other.complete()
+print(other.id)
+'''
+
+def while_stopped(action):
+    os.kill(sender, signal.SIGSTOP)
+    result = action()
+    threading.Timer(0.7, os.kill, (sender, signal.SIGCONT)).start()
+    return result
+
+first = experiment.submit(ScriptRunConfig("source", "train.py"))
+assert first.id in [run.id for run in experiment.get_runs()]
+sender = ask(os.environ["RUNSTREAM_SPOOL"], {"op": "info"}, 30)["pid"]
+second = while_stopped(lambda: experiment.submit(ScriptRunConfig("source", "train.py")))
+listed = [run.id for run in experiment.get_runs()][:2]
+other = while_stopped(lambda: subprocess.run(
+    [sys.executable, "-c", OTHER], capture_output=True, text=True, check=True).stdout.strip())
+newest = next(experiment.get_runs())
+print(json.dumps([listed == [second.id, first.id], newest.id == other, newest.status]))
+for run in first, second:
+    run.cancel()
+"""
+    )
+    assert said(done) == [True, True, "Completed"]
+
+
 def test_a_failure_keeps_exit_code_and_traceback(user: Place, source: Path) -> None:
     (source / "bad.py").write_text("print('before')\nimport sys\nraise ValueError('the reason')\n")
     done = user.script(

@@ -116,6 +116,25 @@ def test_flush_says_at_once_that_nobody_is_there(sending: Sending) -> None:
         made.die()
 
 
+def test_arrival_of_what_all_writers_have_logged(sending: Sending) -> None:
+    first, second = living(sending), living(sending)
+    elsewhere = living(sending, server="127.0.0.1:9")
+    try:
+        for made in first, second, elsewhere:
+            made.scalar(0, 1.0)
+        answer = asked(sending, {"op": "arrive", "server": sending.server.address, "timeout_ms": 30000})
+        assert answer["ok"]  # what goes to another server is not waited for
+        arrived = {element.writer for element in sending.log.elements}
+        assert arrived == {first.writer.hex(), second.writer.hex()}
+        sending.server.stop()
+        second.scalar(1, 2.0)
+        answer = asked(sending, {"op": "arrive", "server": sending.server.address, "timeout_ms": 300000})
+        assert (answer["ok"], answer["error"]) == (False, "unreachable")
+    finally:
+        for made in first, second, elsewhere:
+            made.die()
+
+
 def test_flush_without_any_server(sending: Sending) -> None:
     made = living(sending, server=None)
     try:

@@ -53,9 +53,9 @@ def _changed(state: RunState, positions: Iterable[Any]) -> None:
 
 def experiments(workspace: Workspace, archive: "ArchiveView" = "all") -> "Iterable[Experiment]":
     """Those of a workspace, the last active first."""
-    positions, http = reads.flushed(workspace.target)
+    positions, http = reads.arrived(workspace)
     return reads.client(workspace, http).list_experiments(
-        workspace.name, archive=archive, positions=positions
+        workspace.name, archive=archive, positions=positions, all_events=True
     )
 
 

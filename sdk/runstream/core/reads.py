@@ -43,6 +43,7 @@ _OTHERS_S: Final = 5.0
 
 # What reads of a target must wait for beside what was logged: changes that the server has made for us.
 _changes: dict[Target, dict[tuple[str, int, bytes], Any]] = {}
+_submitted: set[Target] = set()  # to which a script was submitted that may not have arrived
 _clients: dict[tuple[int, str, str | None], "Client"] = {}
 
 
@@ -82,6 +83,7 @@ def get_metrics_of(
     for low in range(0, len(runs), _RUNS_AT_ONCE):
         part = runs[low : low + _RUNS_AT_ONCE]
         found = _delivered(
+            workspace,
             state,
             lambda part=part: client(workspace, http).get_metrics(  # type: ignore[misc]
                 workspace.name, part, selection, positions=positions, timeout_s=_WAIT_S
@@ -107,17 +109,23 @@ def _offline_folders(target: Target) -> list[Path]:
         return []
 
 
-def _delivered(state: RunState, read: Callable[[], T]) -> T:
+def wait_for_others(workspace: Workspace) -> bool:
+    """Wait a little for what other processes have logged on this machine. False when it did not arrive."""
+    from runstream.sender.wait import wait_arrived
+
+    server = _resolve(workspace)
+    return server is not None and wait_arrived(server.grpc, _OTHERS_S)
+
+
+def _delivered(workspace: Workspace, state: RunState, read: Callable[[], T]) -> T:
     """What is read of a run; of one that the server doesn't know, once what other processes of this user have
     logged on this machine has arrived: it may have been started by one of them a moment ago."""
     try:
         return read()
     except NotFoundError as error:
-        from runstream.sender.wait import wait_delivered
-
         if state.used:
             raise
-        if wait_delivered(_OTHERS_S):
+        if wait_for_others(workspace):
             return read()
         try:
             return read()
@@ -136,7 +144,9 @@ def get_status(workspace: Workspace, state: RunState) -> str:
     try:
         changed = list(_changes.get(state.target, {}).values())
         run = _delivered(
-            state, lambda: client(workspace).get_run(workspace.name, state.id, positions=changed)
+            workspace,
+            state,
+            lambda: client(workspace).get_run(workspace.name, state.id, positions=changed),
         )
     except (ServiceError, AuthenticationError):
         if state.status is None:
@@ -239,6 +249,36 @@ def flushed(
     raise ServiceUnavailableError(
         f"no server could be reached, so what was logged can't be read yet; it is kept: {detail}"
     )
+
+
+def submitted(target: Target) -> None:
+    """A process that this one has started logs to the target: lists are to have its run."""
+    _submitted.add(target)
+
+
+def arrived(workspace: Workspace) -> tuple[list[Any], str | None]:
+    """As `flushed`, for lists of runs: what other processes have logged on this machine is delivered too.
+
+    For runs that this process has submitted the wait is as long as for what it has logged itself, and they
+    are not left out: DeadlineError. For others it is short.
+    """
+    target = workspace.target
+    positions, http = flushed(target)
+    server = _resolve(workspace) if mode() == ONLINE else None
+    if server is not None:
+        from runstream.sender.wait import wait_arrived
+
+        own = target in _submitted
+        deadline = time.monotonic() + (_WAIT_S if own else _OTHERS_S)
+        roots = [root for root in map(Path, delivery.spools()) if not is_offline(root)]
+        whole = [wait_arrived(server.grpc, deadline - time.monotonic(), root) for root in roots]
+        if all(whole):
+            _submitted.discard(target)
+        elif own:
+            raise DeadlineError(
+                f"the run that was submitted is not in the log of the server at {server.grpc} yet; it is kept"
+            )
+    return positions, http
 
 
 def _resolve(workspace: Workspace) -> home.Target | None:

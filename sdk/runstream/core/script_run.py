@@ -7,7 +7,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from typing import Any, Final
 
-from runstream.core import changes, exit
+from runstream.core import changes, exit, reads
 from runstream.core.experiment import Experiment
 from runstream.core.logs import LogFollower
 from runstream.core.notices import say
@@ -18,7 +18,6 @@ from runstream.submit.job import Job, job_of
 
 _LOOK_S: Final = 0.05
 _END_S: Final = 20.0  # for what a supervisor does after the script is gone
-_DELIVERY_S: Final = 5.0
 
 
 class ScriptRun(Run):
@@ -42,6 +41,7 @@ class ScriptRun(Run):
         facts.properties = dict(told["properties"])
         facts.started_ns = told["time_ns"]
         run._known()
+        reads.submitted(run._state.target)
         return run
 
     # ------------------------------------------------------------------------------------ state
@@ -51,9 +51,7 @@ class ScriptRun(Run):
         said = self._known()
         status = super().get_status()
         if said in FINAL and status not in FINAL:
-            from runstream.sender.wait import wait_delivered
-
-            wait_delivered(_DELIVERY_S)
+            reads.wait_for_others(self._experiment.workspace)
             status = super().get_status()
             return status if status in FINAL else said
         return status

@@ -141,7 +141,7 @@ def records_of(workspace: Workspace, query: Query, asking: RunState | None = Non
 
 def _asked(workspace: Workspace, query: Query) -> Iterator[RunRecord]:
     """From the server."""
-    positions, http = reads.flushed(workspace.target)
+    positions, http = reads.arrived(workspace)
     family = query.family
     for run in reads.client(workspace, http).search_runs(
         workspace.name,
@@ -153,6 +153,7 @@ def _asked(workspace: Workspace, query: Query) -> Iterator[RunRecord]:
         archive="all" if query.archived else "active",
         columns=_COLUMNS,
         positions=positions,
+        all_events=True,
     ):
         found = record_of(run)
         if query.takes(found):

@@ -273,7 +273,10 @@ def _server_names(workspace: Workspace, every: bool = False) -> set[str]:
     """Names that the server knows: this one's, or all. Raises ServiceError when it can't be asked."""
     from runstream.core import reads
 
-    found = reads.client(workspace).list_experiments("" if every else workspace.name, archive="all")
+    positions, http = reads.arrived(workspace)
+    found = reads.client(workspace, http).list_experiments(
+        "" if every else workspace.name, archive="all", positions=positions, all_events=True
+    )
     if every:
         return {experiment.workspace for experiment in found}
     return {experiment.workspace for experiment in itertools.islice(found, 1)}

@@ -13,6 +13,7 @@ from typing import Any
 
 from runstream import __version__, home
 from runstream.sender import accounts, tidying
+from runstream.sender.arrival import Arrival
 from runstream.sender.autostart import Autostart
 from runstream.sender.flush import Flush
 from runstream.sender.folders import Folders, Found
@@ -56,6 +57,7 @@ class Sender:
         self._autostart = Autostart(settings.autostart)
         self._asked: deque[tuple[dict[str, Any], Future[dict[str, Any]]]] = deque()
         self._flushes: list[Flush] = []
+        self._arrivals: list[Arrival] = []
         self._hot: set[WriterTail] = set()  # with something to send, or under way
         self._probes: dict[WriterTail, tuple[memoryview, int]] = {}
         self._unprobed: set[WriterTail] = set()
@@ -99,6 +101,8 @@ class Sender:
             self._poll(now)
             for flush in self._flushes:
                 flush.polled()
+            for arrival in self._arrivals:
+                arrival.polled()
         received = False
         for publisher in self._publishers.values():
             received |= publisher.step(now)
@@ -121,7 +125,7 @@ class Sender:
     @property
     def _urgent(self) -> bool:
         """Whether somebody waits for what the next looks at the spools bring."""
-        return any(not flush.patient for flush in self._flushes)
+        return bool(self._arrivals) or any(not flush.patient for flush in self._flushes)
 
     def _interval(self, now: float, took: float) -> float:
         idle, busy = self._settings.poll_idle_ms / 1000, self._settings.poll_busy_ms / 1000
@@ -261,7 +265,7 @@ class Sender:
         last = self._sent_at.get(tail, 0.0)
         if (
             publisher.busy
-            and not self._flushes
+            and not (self._flushes or self._arrivals)
             and now - last < self._settings.gather_ms / 1000
             and tail.ready_bytes() < _SMALL_REQUEST_BYTES
         ):
@@ -290,6 +294,13 @@ class Sender:
             if flush.writer not in self._found:
                 self._adopt(now, thoroughly=True)
             self._flushes.append(flush)
+        elif op == "arrive":
+            try:
+                self._arrivals.append(Arrival(request, answer))
+            except (ValueError, KeyError, TypeError) as error:
+                answer.set_result({"ok": False, "error": "malformed", "detail": repr(error)})
+                return
+            self._adopt(now, thoroughly=True)
         elif op == "account":
             workspace, run = str(request.get("workspace")), str(request.get("run"))
             self._adopt(now, thoroughly=True)
@@ -334,6 +345,10 @@ class Sender:
             )
             if flush.check(tail, publisher, starting, now):
                 self._flushes.remove(flush)
+        if self._arrivals:
+            served = {tail: publisher for tail, publisher, *_ in self._found.values()}
+            publishers = list(self._publishers.values())
+            self._arrivals = [one for one in self._arrivals if not one.check(served, publishers, now)]
 
     # ---------------------------------------------------------------------------- tidying up
 
@@ -368,7 +383,7 @@ class Sender:
         hopeless = not any(tail.lives for tail, *_ in self._found.values()) and all(
             publisher.target is None for publisher in self._publishers.values()
         )
-        if self._flushes or self._folders.unborn or (self._found and not hopeless):
+        if self._flushes or self._arrivals or self._folders.unborn or (self._found and not hopeless):
             self._idle_since = None
             return False
         if self._idle_since is None:
@@ -385,6 +400,8 @@ class Sender:
             self._asked.popleft()[1].set_result(_ENDING)
         for flush in self._flushes:
             flush.check(None, None, False, math.inf)
+        for arrival in self._arrivals:
+            arrival.end()
         for tail, _, found, _ in self._found.values():
             try:
                 if tail.folder.exists():

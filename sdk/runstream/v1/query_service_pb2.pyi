@@ -161,12 +161,18 @@ class ReadBarrier(google.protobuf.message.Message):
     POSITIONS_FIELD_NUMBER: builtins.int
     TIMEOUT_MS_FIELD_NUMBER: builtins.int
     ALLOW_SETTLING_FIELD_NUMBER: builtins.int
+    ALL_EVENTS_FIELD_NUMBER: builtins.int
     timeout_ms: builtins.int
     """How long to wait, milliseconds: 0 means 30,000; at most 300,000. When it passes the call fails with
     DEADLINE_EXCEEDED; older data is never given as new.
     """
     allow_settling: builtins.bool
     """Do not wait for the last points of runs that have ended; ReadInfo.settling then tells."""
+    all_events: builtins.bool
+    """Also wait for all events of runs that the log holds when the call arrives: for callers who know that
+    something was acknowledged, but not where. Without it a call waits for them for 2,000 ms at most, and
+    then gives what there is.
+    """
     @property
     def positions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[runstream.v1.run_pb2.LogPosition]:
         """Log positions that must be in the tables: the token of "read your writes"."""
@@ -177,8 +183,9 @@ class ReadBarrier(google.protobuf.message.Message):
         positions: collections.abc.Iterable[runstream.v1.run_pb2.LogPosition] | None = ...,
         timeout_ms: builtins.int = ...,
         allow_settling: builtins.bool = ...,
+        all_events: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allow_settling", b"allow_settling", "positions", b"positions", "timeout_ms", b"timeout_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["all_events", b"all_events", "allow_settling", b"allow_settling", "positions", b"positions", "timeout_ms", b"timeout_ms"]) -> None: ...
 
 global___ReadBarrier = ReadBarrier
 
