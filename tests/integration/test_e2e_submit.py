@@ -357,8 +357,9 @@ code = '''
 import os, subprocess, sys, time
 queue, number = sys.argv[1:]
 while not os.path.exists(os.path.join(queue, "room")):
-    if os.path.exists(os.path.join(queue, number + ".gone")): sys.exit()
     time.sleep(0.05)
+    if os.path.exists(os.path.join(queue, number + ".gone")): sys.exit()
+if os.path.exists(os.path.join(queue, number + ".gone")): sys.exit()
 script = os.path.join(queue, number + ".sh")
 log = [line.split("=", 1)[1].strip() for line in open(script) if "--output=" in line][0]
 subprocess.run(["/bin/sh", script], stdout=open(log, "a"), stderr=subprocess.STDOUT,
