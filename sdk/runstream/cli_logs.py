@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from runstream.cli_numbers import ordinal
 from runstream.cli_read import NOT_FOUND, CommandError, chosen_workspace, connected
 
 if TYPE_CHECKING:
@@ -19,17 +20,11 @@ def register(commands: Commands) -> None:
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run is over")
     logs.add_argument("--file", metavar="NAME", help="which log; default: what the run printed")
     logs.add_argument("--list", action="store_true", help="names and sizes of the logs instead")
-    logs.add_argument("--tail", metavar="N", type=_lines, help="begin with the last N lines")
-    logs.add_argument("--rank", metavar="N", type=_lines, action="append", default=[], help="only of these")
+    logs.add_argument("--tail", metavar="N", type=ordinal, help="begin with the last N lines")
+    logs.add_argument("--rank", metavar="N", type=ordinal, action="append", default=[], help="only of these")
     logs.add_argument("--workspace", metavar="NAME", help="default: the configuration's, else local")
     logs.add_argument("--server", metavar="HOST:PORT", help="default: as a script would find it")
     logs.set_defaults(run=_logs)
-
-
-def _lines(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError("a number from 0")
-    return int(text)
 
 
 def _logs(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runstream import home
+from runstream.cli_numbers import count
 from runstream.cli_table import STATUS_COLOURS, print_table, printable
 from runstream.errors import (
     AuthenticationError,
@@ -68,13 +69,13 @@ def register(commands: Commands) -> None:
     )
     runs.add_argument("--archived", action="store_true", help="archived ones too")
     runs.add_argument("--children-of", metavar="RUN", help="only children of this run")
-    runs.add_argument("--limit", metavar="N", type=_count, default=100, help="at most so many (default: 100)")
+    runs.add_argument("--limit", metavar="N", type=count, default=100, help="at most so many (default: 100)")
     runs.add_argument("--json", action="store_true", help="a JSON object a line")
     runs.set_defaults(run=_runs)
 
     metrics = commands.add_parser("metrics", help="what a run has logged")
     metrics.add_argument("id", metavar="RUN", help="id of the run")
-    metrics.add_argument("names", metavar="METRIC", nargs="*", help="only these")
+    metrics.add_argument("names", metavar="METRIC", nargs="*", default=[], help="only these")
     form = metrics.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="every element, a JSON object a line")
     form.add_argument("--csv", action="store_true", help="every element, as CSV with a head line")
@@ -87,12 +88,6 @@ def register(commands: Commands) -> None:
             "--workspace", metavar="NAME", help=f"default: the configuration's, else {usual}"
         )
         command.add_argument("--server", metavar="HOST:PORT", help="default: as a script would find it")
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError("a number from 1")
-    return int(text)
 
 
 @contextmanager
@@ -120,6 +115,8 @@ def connected(server: str | None) -> Iterator[Client]:
         raise CommandError(f"{error}. --now does not wait.") from error
     except UserError as error:
         raise CommandError(str(error), 2) from error
+    except UnicodeEncodeError as error:  # bytes on the command line that are no UTF-8
+        raise CommandError(f"{error.object!r:.300} is no text, so nothing has that name", 2) from None
     except RunstreamError as error:
         raise CommandError(str(error)) from error
 

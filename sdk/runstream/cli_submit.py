@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from runstream.cli_numbers import count, seconds
 from runstream.cli_read import CommandError
 from runstream.errors import RunstreamError
 
@@ -17,14 +18,18 @@ def register(commands: Commands) -> None:
     """Add the command."""
     submit = commands.add_parser("submit", help="run a script under a run of its own")
     submit.add_argument("script", metavar="SCRIPT", help="path of the script")
-    submit.add_argument("arguments", metavar="ARGUMENT", nargs="*", help="for the script; put -- before them")
+    submit.add_argument(
+        "arguments", metavar="ARGUMENT", nargs="*", default=[], help="for the script; put -- before them"
+    )
     submit.add_argument("--experiment", metavar="NAME", required=True, help="experiment of the run")
     submit.add_argument("--source", metavar="DIR", help="folder that is submitted; default: the script's own")
     submit.add_argument("--name", metavar="NAME", help="display name of the run")
     submit.add_argument("--tag", metavar="KEY[=VALUE]", action="append", default=[], help="may be repeated")
     submit.add_argument("--target", metavar="TARGET", default="local", help="local or slurm")
-    submit.add_argument("--processes", metavar="N", type=int, help="ranks to start on the machine")
-    submit.add_argument("--max-seconds", metavar="S", type=float, help="cancel the run when it takes longer")
+    submit.add_argument("--processes", metavar="N", type=count, help="ranks to start on the machine")
+    submit.add_argument(
+        "--max-seconds", metavar="SECONDS", type=seconds, help="cancel the run when it takes longer"
+    )
     submit.add_argument("-f", "--follow", action="store_true", help="print its log, until it is over")
     submit.set_defaults(run=_submit)
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runstream import home
+from runstream.cli_numbers import seconds
 from runstream.cli_read import UNREACHABLE, CommandError
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def register(commands: Commands) -> None:
     sync.add_argument("--delete", action="store_true", help="remove what was delivered whole")
     sync.add_argument(
         "--timeout",
-        metavar="S",
-        type=float,
+        metavar="SECONDS",
+        type=seconds,
         default=30.0,
-        help="give up after S seconds without progress (30)",
+        help="give up after so long without progress (30)",
     )
     sync.set_defaults(run=_sync)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from runstream.cli_numbers import seconds
 from runstream.cli_read import chosen_workspace, connected
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ def register(commands: Commands) -> None:
     command.add_argument("id", metavar="RUN", help="id of the run")
     command.add_argument("--json", action="store_true", help="all that was found out, as a JSON object")
     command.add_argument(
-        "--timeout", metavar="S", type=float, default=30.0, help="wait so long for what is on its way (30)"
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=30.0,
+        help="wait so long for what is on its way (30)",
     )
     command.add_argument("--workspace", metavar="NAME", help="default: the configuration's, else local")
     command.add_argument("--server", metavar="HOST:PORT", help="default: as a script would find it")

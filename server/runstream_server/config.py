@@ -26,16 +26,18 @@ def _folder(text: str) -> Path:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
+    if not text.isdecimal() or int(text) > 65535:
         raise ValueError("a port is a number from 0 to 65535; 0 picks a free one")
-    return port
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds < 1e9:
-        raise ValueError("seconds are not negative, and finite")
+        raise ValueError("expected a number of seconds, not negative and finite")
     return seconds
 
 

@@ -42,6 +42,33 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["metrics"], "required: RUN\n"),
+        (["submit", "--experiment", "e"], "required: SCRIPT\n"),
+        (["runs", "--limit", "many"], "--limit: 'many' is no whole number from 1"),
+        (["logs", "r", "--tail", "x"], "--tail: 'x' is no whole number from 0"),
+        (["verify", "r", "--timeout", "soon"], "--timeout: 'soon' is no number of seconds"),
+    ],
+)
+def test_wrong_usage_names_what_was_wrong(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_an_id_that_is_no_text_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNSTREAM_SERVER", "127.0.0.1:1")
+    for command in ("metrics", "logs", "artifacts"):
+        assert main([command, "run\udcff"]) == 2
+        assert "is no text" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     from runstream import __version__
 
