@@ -330,3 +330,70 @@ def test_bad_input_is_told(monkeypatch: pytest.MonkeyPatch, call: Any, says: str
 def test_get_context_is_an_error_of_its_own() -> None:
     with pytest.raises(RunEnvironmentError):
         Run.get_context(allow_offline=False)
+
+
+def test_wrong_arguments_are_told_before_there_is_a_run(tmp_path: Path, experiment: Experiment) -> None:
+    parent = experiment.start_logging()
+    (tmp_path / "train.py").touch()
+    config = ScriptRunConfig(str(tmp_path), "train.py")
+    long = "n" * 1001
+    for call in (
+        lambda: experiment.start_logging(display_name=WRONG),
+        lambda: experiment.start_logging(display_name=long),
+        lambda: experiment.start_logging(name=WRONG),
+        lambda: experiment.start_logging(description=WRONG),
+        lambda: experiment.start_logging(tags={"a": 1, WRONG: "b"}),
+        lambda: experiment.start_logging(tags=0),  # type: ignore[arg-type]
+        lambda: experiment.submit(config, display_name=WRONG),
+        lambda: experiment.submit(config, tags=[]),  # type: ignore[arg-type]
+        lambda: parent.child_run(name=long),
+        lambda: parent.child_run(WRONG),
+        lambda: parent.create_children(tag_key=WRONG, tag_values=[1]),
+        lambda: parent.create_children(tag_key="a", tag_values=WRONG),
+        lambda: parent.register_model("m", "outputs", description=WRONG),
+        lambda: parent.register_model("m", "outputs", tags=0),  # type: ignore[arg-type]
+        lambda: list(experiment.get_runs(tags={WRONG: "a"})),
+    ):
+        with pytest.raises(UserError):
+            call()
+    assert len(spools.only(tmp_path / "spool" / "offline").events(16)) == 1
+
+
+def test_lone_surrogates_become_replacement_characters(experiment: Experiment) -> None:
+    bad, good = "a\ud800b", "a\ufffdb"
+    run = experiment.start_logging(display_name=bad, description=bad, tags={bad: bad})
+    run.log(bad, bad)
+    run.log(f"{bad}1", 1, description=bad)
+    run.log(f"{bad}1", 2)
+    run.log_list(bad, [bad, 1])
+    run.log_table("table", {bad: [bad]})
+    cells: dict[str, Any] = {bad: 1}
+    run.log_row("row", **cells)
+    run.set_tags({"set": bad})
+    run.remove_tags("never" + bad)
+    run.add_properties({bad: bad})
+    run.add_properties({bad: bad})  # the same
+    run.log_params({bad: {bad: bad}})
+    assert run.get_metrics() == {
+        good: [good, good, 1],
+        f"{good}1": [1, 2],
+        "table": {good: good},
+        "row": {good: 1},
+    }
+    assert run.get_metrics(bad) == {good: [good, good, 1]}
+    assert run.get_tags() == {good: good, "set": good}
+    assert run.get_properties() == {good: good}
+    assert run.get_params() == {f"{good}.{good}": good}
+    assert (run.display_name, run.description) == (good, good)
+    run.fail(bad, bad)
+    assert run.get_details()["error"]["error"] == {"code": good, "message": good}
+    for call in (
+        lambda: Run(experiment, bad),
+        lambda: Run.get(experiment.workspace, bad),
+        lambda: Workspace(workspace_name=bad),
+        lambda: Experiment(experiment.workspace, bad),
+        lambda: run.upload_file(bad, __file__),
+        lambda: run.register_model(bad, "outputs"),
+    ):
+        with pytest.raises(UserError):
+            call()

@@ -9,8 +9,6 @@ from runstream.core.handle import RunHandle
 from runstream.errors import RunstreamError, UserError
 from runstream.spool import layout
 
-_MAX_NAME: Final = 1000
-_MAX_DESCRIPTION: Final = 100_000
 _ASK_S: Final = 2.0
 _LONG: Final = layout.MOST_TEXT_BYTES // 4  # characters that may be more bytes than that
 
@@ -112,8 +110,11 @@ class RunAttributes(RunHandle):
 
     @display_name.setter
     def display_name(self, name: str) -> None:
-        if not values.is_text(name, _MAX_NAME):
-            raise UserError(f"a display name is a text of 1 to {_MAX_NAME:,} characters, not {name!r:.100}")
+        if not values.is_text(name, values.MAX_RUN_NAME):
+            raise UserError(
+                f"a display name is a text of 1 to {values.MAX_RUN_NAME:,} characters, not {name!r:.100}"
+            )
+        name = values.run_name(name)
         self._set("system", "display_name", name)
         self._state.facts.display_name = name
 
@@ -129,14 +130,9 @@ class RunAttributes(RunHandle):
 
     @description.setter
     def description(self, text: str | None) -> None:
-        if text is not None and not isinstance(text, str):
-            raise UserError(f"a description is a text, not {text!r:.100}")
-        if text and len(text) > _MAX_DESCRIPTION:
-            raise UserError(
-                f"a description has at most {_MAX_DESCRIPTION:,} characters; this one has {len(text):,}"
-            )
+        text = values.run_description(text)
         self._set("system", "description", text or None, removed=not text)
-        self._state.facts.description = text or ""
+        self._state.facts.description = text
 
     # ---------------------------------------------------------------------------------- setting
 
@@ -152,6 +148,7 @@ class RunAttributes(RunHandle):
             )
         now = time_ns()
         state = self._state
+        key = layout.clean(key)
         content: dict[str, object] = {"kind": kind, "key": key, "value": value, "removed": removed}
         state.keep(lambda channel: channel.event(layout.ATTRIBUTE_SET, content, now))
         facts = state.facts
@@ -177,5 +174,5 @@ def _flat(prefix: str, given: Any, what: str) -> dict[str, str | None]:
         if isinstance(value, Mapping) and value:
             found |= _flat(f"{name}.", value, what)
         else:
-            found[name] = values.text_of(value)
+            found[layout.clean(name)] = values.text_of(value)
     return found

@@ -108,7 +108,7 @@ class Experiment:
         run = self._begin(
             run_id=run_id,
             outputs=outputs,
-            display_name=display_name or name,
+            display_name=name if display_name is None else display_name,
             description=description,
             tags=tags,
         )
@@ -161,8 +161,9 @@ class Experiment:
             whole = not launch.shared
         elif not values.is_text(run_id, 256) or not _RUN_ID.fullmatch(run_id):
             raise UserError(f"{run_id!r:.300} is no run id: 1 to 256 letters, digits, and _ - . :")
-        if tags is not None and not isinstance(tags, Mapping):
-            raise UserError(f"tags are a dictionary, not {tags!r:.100}")
+        # Whatever is wrong is said before there is a run.
+        texts = {} if tags is None else values.texts_by_key("tags", tags)
+        display_name, description = values.run_name(display_name), values.run_description(description)
         folders = outputs_of_run.folders(outputs)
         _make_folders(folders)
         run = (kind or Run)._start(
@@ -170,14 +171,14 @@ class Experiment:
             run_id,
             launch.id,
             launch.restart,
-            display_name=values.description_text(display_name)[:1000],
+            display_name=display_name,
             parent=parent,
             run_type=run_type,
             whole=whole,
         )
         if not launch.ranks.local_rank:  # ranks on one machine share the folder
             outputs_of_run.watch(run._state, folders, run._state.facts.started_ns)
-        for key, value in (tags or {}).items():
+        for key, value in texts.items():
             run.tag(key, value)
         if description:
             run.description = description

@@ -12,6 +12,7 @@ from runstream.core.notices import say
 from runstream.core.paths import artifact_path, local_target
 from runstream.core.progress import Progress
 from runstream.errors import ServiceError, UserError
+from runstream.spool.layout import clean
 
 _OWN: Final = ".runstream/"
 _WAIT_S: Final = 600.0  # for files that this process has just uploaded
@@ -179,7 +180,7 @@ class RunFiles(RunHandle):
         positions, http = reads.flushed(self._state.target, _WAIT_S, files=True)
         client = reads.client(self._experiment.workspace, http)
         workspace = self._experiment.workspace.name
-        return list(client.list_artifacts(workspace, self.id, prefix, positions=positions))
+        return list(client.list_artifacts(workspace, self.id, clean(prefix), positions=positions))
 
     def _near(self, path: str) -> str:
         """The names that there are, for a message."""

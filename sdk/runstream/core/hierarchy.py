@@ -1,9 +1,9 @@
 """Children and parents of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runstream.core import reads
+from runstream.core import reads, values
 from runstream.core.handle import RunHandle
 from runstream.errors import UserError
 
@@ -72,6 +72,13 @@ class RunHierarchy(RunHandle):
                 raise UserError("create_children needs count, or both of tag_key and tag_values")
             if isinstance(tag_values, str):
                 raise UserError("tag_values is a list of values, not a text")
+            if not values.is_text(tag_key, values.MAX_KEY):
+                raise UserError(
+                    f"tag_key is a text of 1 to {values.MAX_KEY:,} characters, not {tag_key!r:.100}; "
+                    "no child was made"
+                )
+            if not isinstance(tag_values, Iterable):
+                raise UserError(f"tag_values is a list of values, not {tag_values!r:.100}")
             key, numbered = tag_key, [value if isinstance(value, str) else str(value) for value in tag_values]
         children = []
         for value in numbered:

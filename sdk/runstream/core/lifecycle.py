@@ -40,7 +40,8 @@ class RunLifecycle(RunHandle):
             message = error_details
         else:
             raise TypeError(f"error_details is a text or an exception, not {type(error_details).__name__}")
-        self._end("Failed", message, "UserError" if error_code is None else str(error_code))
+        code = "UserError" if error_code is None else str(error_code)
+        self._end("Failed", layout.clean(message), layout.clean(code))
 
     def cancel(self) -> None:
         """End the run as canceled.

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runstream.core import reads
+from runstream.core import reads, values
 from runstream.core.paths import local_target
 from runstream.core.progress import Progress
+from runstream.core.registration import MAX_NAME
 from runstream.core.workspace import Workspace
 from runstream.errors import ModelNotFoundError, NotFoundError, ServiceError, UserError
+from runstream.spool.layout import clean
 
 if TYPE_CHECKING:
     from runstream.core.run import Run
@@ -42,7 +44,7 @@ class Model:
             raise UserError(f"a model belongs to a Workspace, not to {workspace!r:.100}")
         if id is not None:
             name, _sep, version = str(id).rpartition(":")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not values.is_id(name, MAX_NAME):
             raise UserError("a model is looked up by its name, or by an id such as 'name:3'")
         number = _number(version)
         for found in _find(workspace, name, run_id or "", tags, properties, model_framework):
@@ -204,7 +206,8 @@ def _find(
 ) -> "Iterable[Message]":
     wanted, features = _conditions("tags", tags), _conditions("properties", properties)
     positions, http = reads.flushed(workspace.target)
-    for found in reads.client(workspace, http).list_models(workspace.name, name, run_id, positions=positions):
+    client, name, run_id = reads.client(workspace, http), clean(name), clean(run_id)
+    for found in client.list_models(workspace.name, name, run_id, positions=positions):
         if (
             _fits(found.tags, wanted)
             and _fits(found.properties, features)

@@ -45,10 +45,13 @@ class RunModels(RunFiles):
         """
         from runstream.core.model import Model
 
-        if not values.is_text(model_name, MAX_NAME) or "\n" in model_name:
+        if not values.is_id(model_name, MAX_NAME) or "\n" in model_name:
             raise UserError(
                 f"a model's name is a text of 1 to {MAX_NAME} characters, not {model_name!r:.300}"
             )
+        if description is not None and not isinstance(description, str):
+            raise UserError(f"a model's description is a text, not {description!r:.100}")
+        texts, features = _texts("tags", tags), _texts("properties", properties)
         given: Any = model_path if model_path is not None else file_name
         given = model_name if given is None else given
         path = artifact_path(given.rstrip("/") if isinstance(given, str) else given)
@@ -57,11 +60,11 @@ class RunModels(RunFiles):
         content: dict[str, object] = {
             "name": model_name,
             "path": path,
-            "description": (description or "")[:_MAX_DESCRIPTION],
-            "tags": _texts("tags", tags),
-            "properties": _texts("properties", properties),
-            "framework": str(model_framework or ""),
-            "framework_version": str(model_framework_version or ""),
+            "description": layout.clean((description or "")[:_MAX_DESCRIPTION]),
+            "tags": texts,
+            "properties": features,
+            "framework": layout.clean(str(model_framework or "")),
+            "framework_version": layout.clean(str(model_framework_version or "")),
         }
         place: list[tuple[bytes, int]] = []
 
@@ -100,4 +103,5 @@ class RunModels(RunFiles):
 
 
 def _texts(what: str, given: Mapping[str, object] | None) -> dict[str, str]:
-    return {key: value or "" for key, value in values.texts_by_key(what, given or {}).items()}
+    texts = {} if given is None else values.texts_by_key(what, given)
+    return {key: value or "" for key, value in texts.items()}

@@ -52,8 +52,8 @@ class Run(
         """
         if not isinstance(experiment, Experiment):
             raise UserError(f"a run belongs to an Experiment, not to {experiment!r}")
-        if not values.is_text(run_id, 256):
-            raise UserError(f"a run id is a text of 1 to 256 characters, not {run_id!r}")
+        if not values.is_id(run_id, 256):
+            raise UserError(f"a run id is a text of 1 to 256 characters, not {run_id!r:.300}")
         self._experiment = experiment
         self._state: RunState = attach(experiment.workspace.target, experiment.name, run_id, ATTACHED)
 
@@ -123,7 +123,7 @@ class Run(
         """A run by its id, of whichever experiment. Raises NotFoundError."""
         if not isinstance(workspace, Workspace):
             raise UserError(f"Run.get needs a Workspace, not {workspace!r:.100}")
-        if not values.is_text(run_id, 256):
+        if not values.is_id(run_id, 256):
             raise UserError(f"a run id is a text of 1 to 256 characters, not {run_id!r:.300}")
         state = known(workspace.target, run_id)
         if state is not None and state.facts.whole:  # it was begun here: nobody need be asked

@@ -203,7 +203,8 @@ def submitted(
 
     if not isinstance(config, ScriptRunConfig):
         raise UserError(f"submit takes a ScriptRunConfig, not {config!r:.100}")
-    texts = values.texts_by_key("tags", tags or {})
+    texts = {} if tags is None else values.texts_by_key("tags", tags)
+    name = values.run_name(display_name)
     chosen = submission.run_id_for(experiment.name) if run_id is None else submission.checked_id(run_id)
     _, told = submission.submit(
         experiment,
@@ -211,6 +212,6 @@ def submitted(
         config,
         tags=texts,
         parent=parent,
-        display_name=values.description_text(display_name)[:1000],
+        display_name=name,
     )
     return ScriptRun._of_job(experiment, told)

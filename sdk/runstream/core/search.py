@@ -10,6 +10,7 @@ from runstream.core.state import RunState
 from runstream.core.values import text_of
 from runstream.core.workspace import Workspace
 from runstream.errors import ServiceUnavailableError, UserError
+from runstream.spool.layout import clean
 
 if TYPE_CHECKING:
     from runstream.core.run import Run
@@ -58,6 +59,8 @@ class Query(NamedTuple):
         for what, wanted in (("tags", self.tags), ("properties", self.properties)):
             if wanted is not None and not isinstance(wanted, str | Mapping):
                 raise UserError(f"{what} is a key or a dictionary, not {wanted!r:.100}")
+            if isinstance(wanted, Mapping) and not all(isinstance(key, str) for key in wanted):
+                raise UserError(f"{what} has keys that are texts, not {wanted!r:.100}")
         given: dict[str, object] = {"type": self.run_type, "filter": self.filter}
         for what, text in given.items():
             if text is not None and not isinstance(text, str):
@@ -80,7 +83,7 @@ class Query(NamedTuple):
             parts.append(f"type == {_quoted(self.run_type, chr(34))}")
         if self.status in _ASKED:
             parts.append(f"status == {_quoted(self.status, chr(34))}")
-        return " and ".join(parts)
+        return clean(" and ".join(parts))
 
     def takes(self, run: RunRecord) -> bool:
         """Whether a run is wanted, as far as its record tells."""
@@ -106,8 +109,8 @@ def has_all(found: Mapping[str, str | None], wanted: Wanted) -> bool:
     if wanted is None:
         return True
     if isinstance(wanted, str):
-        return wanted in found
-    return all(key in found and found[key] == text_of(value) for key, value in wanted.items())
+        return clean(wanted) in found
+    return all(clean(key) in found and found[clean(key)] == text_of(value) for key, value in wanted.items())
 
 
 def runs_of(workspace: Workspace, query: Query, asking: RunState | None = None) -> "Iterator[Run]":

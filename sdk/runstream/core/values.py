@@ -17,6 +17,8 @@ MAX_KEY: Final = 1000
 """Characters in the key of a tag, property or parameter."""
 _MAX_NAME: Final = 1000
 _MAX_DESCRIPTION: Final = 5000
+MAX_RUN_NAME: Final = 1000
+MAX_RUN_DESCRIPTION: Final = 100_000
 
 
 class NotScalarError(Exception):
@@ -203,7 +205,7 @@ def metric_name(name: Any) -> str:
         raise UserError("a metric's name can't be empty")
     if len(name) > _MAX_NAME:
         raise UserError(f"a metric's name can't be longer than {_MAX_NAME} characters: {name[:50]!r}…")
-    return str.__str__(name)
+    return layout.clean(str.__str__(name))
 
 
 def column_name(metric: str, name: Any) -> str:
@@ -213,7 +215,7 @@ def column_name(metric: str, name: Any) -> str:
         raise UserError(f"{metric!r}: a column's name can't be empty")
     if len(text) > _MAX_NAME:
         raise UserError(f"{metric!r}: a column's name can't be longer than {_MAX_NAME} characters")
-    return str.__str__(text)
+    return layout.clean(str.__str__(text))
 
 
 def is_text(value: Any, longest: int) -> bool:
@@ -221,9 +223,14 @@ def is_text(value: Any, longest: int) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= longest
 
 
+def is_id(value: Any, longest: int) -> bool:
+    """The same for what names something that exists: without lone surrogates, which are no characters."""
+    return is_text(value, longest) and layout.clean(value) == value
+
+
 def text_of(value: object) -> str | None:
     """The value of an attribute: a text, or None for none."""
-    return value if value is None or isinstance(value, str) else str(value)
+    return None if value is None else layout.clean(value if isinstance(value, str) else str(value))
 
 
 def keys_of(tags: Any) -> list[str]:
@@ -231,7 +238,7 @@ def keys_of(tags: Any) -> list[str]:
     keys = [tags] if isinstance(tags, str) else list(tags) if isinstance(tags, Iterable) else []
     if not isinstance(tags, Iterable) or not all(is_text(key, MAX_KEY) for key in keys):
         raise UserError(f"tags to remove are a key or a list of keys, not {tags!r:.100}")
-    return keys
+    return [layout.clean(key) for key in keys]
 
 
 def texts_by_key(what: str, given: Any) -> dict[str, str | None]:
@@ -243,12 +250,31 @@ def texts_by_key(what: str, given: Any) -> dict[str, str | None]:
             raise UserError(
                 f"{what} have keys of 1 to {MAX_KEY:,} characters, not {key!r:.100}; nothing was set"
             )
-    return {key: text_of(value) for key, value in given.items()}
+    return {layout.clean(key): text_of(value) for key, value in given.items()}
 
 
 def description_text(description: Any) -> str:
-    """A description; None is an empty one."""
-    return str(description)[:_MAX_DESCRIPTION] if description else ""
+    """A description of a metric; None is an empty one."""
+    return layout.clean(str(description)[:_MAX_DESCRIPTION]) if description else ""
+
+
+def run_name(name: Any) -> str:
+    """A run's name for people; None is an empty one. Raises UserError."""
+    if name is not None and (not isinstance(name, str) or len(name) > MAX_RUN_NAME):
+        shown = f"this one has {len(name):,}" if isinstance(name, str) else f"not {name!r:.100}"
+        raise UserError(f"a display name is a text of at most {MAX_RUN_NAME:,} characters; {shown}")
+    return layout.clean(name or "")
+
+
+def run_description(text: Any) -> str:
+    """What a run is about; None is an empty text. Raises UserError."""
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"a description is a text, not {text!r:.100}")
+    if text and len(text) > MAX_RUN_DESCRIPTION:
+        raise UserError(
+            f"a description has at most {MAX_RUN_DESCRIPTION:,} characters; this one has {len(text):,}"
+        )
+    return layout.clean(text or "")
 
 
 def step_number(step: Any) -> int:

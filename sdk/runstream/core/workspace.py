@@ -35,7 +35,7 @@ class Workspace:
         **__: Any,
     ) -> None:
         """Name a workspace. All other arguments are accepted for compatibility, and ignored."""
-        if not values.is_text(workspace_name, 255):
+        if not values.is_id(workspace_name, 255):
             raise UserError(f"a workspace's name is a text of 1 to 255 characters, not {workspace_name!r}")
         self._name = workspace_name
         self._subscription_id = str(subscription_id or "")
