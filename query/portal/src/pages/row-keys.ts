@@ -1,12 +1,12 @@
 // Rows that are walked with j and k, and opened with Enter.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { isTyping } from "./help";
 
 /** For a table whose rows have `data-row` and in each a link with `data-open`. */
 export function useRowKeys(rows: number): { current: HTMLTableElement | null } {
   const table = useRef<HTMLTableElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
       if (isTyping(event) || (event.key !== "j" && event.key !== "k")) return;
       const links = [...(table.current?.querySelectorAll<HTMLElement>("[data-open]") ?? [])];

@@ -27,7 +27,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
   const chosen = state.get("cols");
   const archived = state.get("archived") === "1";
   const children = state.get("children") === "1";
-  const selected = useMemo(() => (state.get("sel") ?? "").split(",").filter(Boolean), [state]);
+  const selected = useMemo(() => selectedIn(state), [state]);
   const base: Wish = { workspace, experiment, filter, sort, columns: [], archived, children };
 
   // What there is to show is learnt from the first runs; after that columns stay until the reader changes them.
@@ -64,7 +64,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
   const all = Number(first.data?.total ?? 0n);
   const setColumns = (next: readonly Column[]): void => setParams({ cols: next.join("\n") || "-" });
   const select = (runs: readonly string[]): void => setParams({ sel: runs.join(",") });
-  useCompareKey(workspace, selected);
+  useCompareKey(workspace);
   return (
     <Page title={experiment} wide crumbs={<Crumbs parts={[[workspace, experimentsPath(workspace)]]} here={experiment} />}>
       <div class="page-head">
@@ -114,14 +114,21 @@ function useLatestWithRows(list: RunList | undefined): RunList | undefined {
   return ready ? list : shown;
 }
 
-function useCompareKey(workspace: string, selected: readonly string[]): void {
+function selectedIn(state: URLSearchParams): string[] {
+  return (state.get("sel") ?? "").split(",").filter(Boolean);
+}
+
+/** Takes what the address says when the key is pressed, which may be before the page is drawn again. */
+function useCompareKey(workspace: string): void {
   useEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
-      if (!isTyping(event) && event.key === "c" && selected.length) go(comparePath(workspace, selected));
+      if (isTyping(event) || event.key !== "c") return;
+      const selected = selectedIn(params.peek());
+      if (selected.length) go(comparePath(workspace, selected));
     };
     document.addEventListener("keydown", pressed);
     return () => document.removeEventListener("keydown", pressed);
-  }, [workspace, selected]);
+  }, [workspace]);
 }
 
 export type { Run };

@@ -41,10 +41,15 @@ export function RunTable({ list, total, columns, sort, selected, onSort, onSelec
   const digits = useMemo(() => digitsOf(rows, columns), [rows, columns]);
   const chosen = new Set(selected);
 
+  // Keys may come faster than the page is drawn: they read and move these, never what was last drawn.
+  const cursor = useRef(current);
+  const picked = useRef(selected);
+  picked.current = selected;
+
   const toggle = (row: number, range: boolean): void => {
     const run = list.at(row)?.ref?.run;
     if (!run) return;
-    const next = new Set(selected);
+    const next = new Set(picked.current);
     if (range && anchor.current >= 0) {
       for (let i = Math.min(anchor.current, row); i <= Math.max(anchor.current, row); i++) {
         const id = list.at(i)?.ref?.run;
@@ -52,22 +57,25 @@ export function RunTable({ list, total, columns, sort, selected, onSort, onSelec
       }
     } else if (!next.delete(run)) next.add(run);
     anchor.current = row;
-    onSelect([...next]);
+    picked.current = [...next];
+    onSelect(picked.current);
   };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
       if (isTyping(event)) return;
       const move = (row: number): void => {
         const next = Math.max(0, Math.min(total - 1, row));
+        cursor.current = next;
         setCurrent(next);
         show(box.current!, next);
         event.preventDefault();
       };
-      if (event.key === "j") move(current + 1);
-      else if (event.key === "k") move(current - 1);
-      else if (event.key === "x" && current >= 0) toggle(current, event.shiftKey);
-      else if (event.key === "Enter" && current >= 0 && !(event.target as HTMLElement).closest("a, button")) {
-        const ref = list.at(current)?.ref;
+      const at = cursor.current;
+      if (event.key === "j") move(at + 1);
+      else if (event.key === "k") move(at - 1);
+      else if (event.key === "x" && at >= 0) toggle(at, event.shiftKey);
+      else if (event.key === "Enter" && at >= 0 && !(event.target as HTMLElement).closest("a, button")) {
+        const ref = list.at(at)?.ref;
         if (ref) go(runPath(ref.workspace, ref.run));
       }
     };
