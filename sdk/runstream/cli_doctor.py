@@ -124,7 +124,7 @@ def _server(target: home.Target) -> Iterator[Check]:
         status, headers = _get(f"{target.http}/healthz")
     except OSError as error:
         reason = getattr(error, "reason", None) or error
-        advice = "is it running? `runstream up` starts one" if _is_local(target.http) else "is it running?"
+        advice = target.advice()
         yield Check("server", WRONG, f"{place} can't be reached: {reason}", advice)
         return
     ended = time.time()
@@ -265,7 +265,8 @@ def _sender(root: Path, needed: bool) -> Check:
         return Check("sender", WRONG, f"it does not answer: {error!r}", f"its log is {log}")
     detail = f"pid {info['pid']}, runstream {info['version']}, {info['undelivered']:,} records under way"
     if not info["connected"] and needed:
-        return Check("sender", WARNING, f"{detail}, not connected", f"its log is {log}")
+        why = f": {info['problem']}" if info.get("problem") else ""
+        return Check("sender", WARNING, f"{detail}, not connected{why}", f"its log is {log}")
     return Check("sender", OK, detail)
 
 

@@ -102,10 +102,10 @@ def connected(server: str | None) -> Iterator[Client]:
             UNREACHABLE,
         )
     try:
-        with Client(target.http, target.token) as client:
+        with Client(target.http, target.token, advice=target.advice()) as client:
             yield client
     except ServiceUnavailableError as error:
-        raise CommandError(f"{error}. Is it running? `runstream up` starts one.", UNREACHABLE) from error
+        raise CommandError(str(error), UNREACHABLE) from error
     except AuthenticationError as error:
         have = f"; the key from {target.token_source} was used" if target.token else "; there is no key here"
         raise CommandError(f"{error}{have}. Set RUNSTREAM_API_KEY.") from error

@@ -123,6 +123,7 @@ class Client(Changes, Artifacts, LogReads):
         *,
         connect_timeout_s: float = 5.0,
         timeout_s: float = 60.0,
+        advice: str = "",
     ) -> None:
         """
         :param http_url: base address of the server's HTTP port.
@@ -130,6 +131,7 @@ class Client(Changes, Artifacts, LogReads):
         :param connect_timeout_s: how long to wait for a connection.
         :param timeout_s: how long to wait for the next piece of an answer, beside what the read itself waits
             for.
+        :param advice: what is said to people when it can't be reached.
         :raises UserError: that is no address.
         """
         try:
@@ -141,6 +143,7 @@ class Client(Changes, Artifacts, LogReads):
             raise UserError(f"{http_url!r} is no address of a server, such as http://127.0.0.1:7301")
         self.url = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
         self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._advice = f". {advice}" if advice else ""
         self._connections = Connections(address, connect_timeout_s, timeout_s)
 
     def get_metrics(
@@ -445,7 +448,9 @@ class Client(Changes, Artifacts, LogReads):
             raise DeadlineError(f"the server at {self.url} did not answer in time") from error
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
-            raise ServiceUnavailableError(f"the server at {self.url} can't be reached: {reason}") from error
+            raise ServiceUnavailableError(
+                f"the server at {self.url} can't be reached: {reason}{self._advice}"
+            ) from error
 
 
 def bar(

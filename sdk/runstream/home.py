@@ -335,6 +335,17 @@ class Target(NamedTuple):
     source: str  # "explicit", "environment", "config" or "discovery"
     token_source: str | None  # "environment", "file" or "discovery"
 
+    def advice(self) -> str:
+        """What to look at when it doesn't answer."""
+        if self.source == "discovery":
+            return "Is it running? `runstream up` starts one"
+        named = {"environment": "RUNSTREAM_SERVER", "config": "the configuration's `server`"}
+        return (
+            f"Is it running, and is {self.grpc} its gRPC port (7300 unless it was changed)? "
+            f"{named.get(self.source, 'The server that was given')} names that one; the HTTP port is found "
+            "from it, or named by RUNSTREAM_HTTP_SERVER"
+        )
+
 
 def normal_address(address: str) -> str:
     """host:port with this machine's name for itself spelled in one way and the default port filled in."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -198,8 +199,43 @@ def test_a_wrong_key_is_told_and_nothing_is_lost(place: Place, server: Server, c
     assert read.returncode == 1
     assert "RUNSTREAM_API_KEY" in read.stderr
     synced = place.runstream("sync", str(place.spool), RUNSTREAM_API_KEY=server.token)
-    assert synced.returncode == 1, "the sender still serves it"
-    place.end_sender()
-    synced = place.runstream("sync", str(place.spool), RUNSTREAM_API_KEY=server.token)
     assert synced.returncode == 0, synced.stderr
     assert completed(client, wrong.stdout.strip()) == [float(step) for step in range(1000)]
+
+
+def test_a_wrong_port_is_told_and_what_was_logged_can_go_to_the_right_one(
+    place: Place, server: Server, client: Client
+) -> None:
+    http = server.http.removeprefix("http://")
+    code = FEW + "\n".join(
+        [
+            "for read in run.get_metrics, lambda: list(experiment.get_runs()):",
+            "    try:",
+            "        read()",
+            "    except Exception as error:",
+            "        print(type(error).__name__, error)",
+        ]
+    )
+    runs = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    wrong = {http: "not the gRPC port of a runstream server", f"127.0.0.1:{port}": "nothing listens"}
+    for address, told in wrong.items():
+        script = place.script(code, RUNSTREAM_SERVER=address)
+        assert script.returncode == 0, script.stderr
+        run_id, *errors = script.stdout.splitlines()
+        runs.append(run_id)
+        assert [error.split()[0] for error in errors] == 2 * ["ServiceUnavailableError"]
+        lines = [line for line in script.stderr.splitlines() if line.startswith("runstream: ")]
+        assert len(lines) == 1
+        for text in (*errors, *lines):
+            assert address in text
+            assert told in text
+            assert "RUNSTREAM_SERVER" in text
+        listed = place.runstream("runs", RUNSTREAM_SERVER=address)
+        assert listed.returncode == 3
+        assert f"is {address} its gRPC port" in listed.stderr
+    synced = place.runstream("sync", "--delete", "--server", server.grpc, str(place.spool))
+    assert synced.returncode == 0, synced.stderr
+    for run_id in runs:
+        assert completed(client, run_id) == [float(step) for step in range(1000)]

@@ -24,6 +24,10 @@ _SHORT_WAIT_S: Final = 2.0
 _LONG_WAIT_S: Final = 60.0
 _BETWEEN_WAITS_S: Final = 1.0
 _SENDER_START_S: Final = 15.0
+ELSEWHERE: Final = (
+    "set RUNSTREAM_SERVER to the gRPC port of the right one (7300 unless it was changed), "
+    "and `runstream sync --delete --server HOST:PORT {}` delivers this there"
+)
 
 _last_nudge_ns = 0
 _no_wait_before = float("-inf")
@@ -305,7 +309,10 @@ def tell_undelivered(problem: dict[str, Any]) -> None:
             f"the server refuses the API key: {what} kept in {places}; set RUNSTREAM_API_KEY or api_key_file"
         )
     elif _has_server():
-        line = f"no server could be reached: {what} kept in {places}, to be delivered when there is one"
+        why = f" ({problem['detail']})" if problem.get("detail") else ""
+        line = f"no server could be reached{why}: {what} kept in {places}, to be delivered when there is one"
+        if any(writer.target.server for writer in process.writers()):
+            line += f". If that is the wrong server: {ELSEWHERE.format(places)}"
     else:
         line = (
             f"{what} kept in {places}; start a server with `runstream up`, "

@@ -246,8 +246,9 @@ def flushed(
         )
     if problem.get("error") == "timeout":
         raise DeadlineError(f"what was logged is not in the server's log after {wait_s:.0f} s: {detail}")
+    advice = f". {delivery.ELSEWHERE.format('DIR')}" if target.server else ""
     raise ServiceUnavailableError(
-        f"no server could be reached, so what was logged can't be read yet; it is kept: {detail}"
+        f"no server could be reached, so what was logged can't be read yet; it is kept. {detail}{advice}"
     )
 
 
@@ -303,6 +304,6 @@ def client(workspace: Workspace, http: str | None = None) -> "Client":
     key = os.getpid(), url, target.token if target else None
     found = _clients.get(key)
     if found is None:
-        found = _clients.setdefault(key, Client(url, key[2]))
+        found = _clients.setdefault(key, Client(url, key[2], advice=target.advice() if target else ""))
         atexit.register(found.close)
     return found

@@ -80,7 +80,7 @@ class Connection:
                 self._receive(response)
             self._receive(Ended("the server ended the stream", False))
         except grpc.RpcError as error:
-            self._receive(_ended(error))
+            self._receive(_ended(self.address, error))
         except ValueError as error:  # a token that can't stand in a header
             self._receive(Ended(str(error), True))
         finally:
@@ -102,7 +102,15 @@ def is_loopback(address: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _ended(error: Any) -> Ended:
+def _ended(address: str, error: Any) -> Ended:
     code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
-    reason = error.details() if hasattr(error, "details") else str(error)
-    return Ended(f"{code.name}: {reason}", code not in _UNREACHABLE)
+    reason = str((error.details() if hasattr(error, "details") else None) or error)
+    if "Failed parsing HTTP/2" in reason or "Trying to connect an http1.x server" in reason:
+        said = f"{address} is not the gRPC port of a runstream server: another protocol is spoken there"
+    elif code is grpc.StatusCode.UNIMPLEMENTED:
+        said = f"{address} is a gRPC server, but none of runstream, or of another version ({reason})"
+    elif "Connection refused" in reason:
+        said = f"nothing listens at {address} (connection refused)"
+    else:
+        said = f"{address}: {code.name}: {reason}"
+    return Ended(said, code not in _UNREACHABLE)

@@ -301,6 +301,8 @@ class Sender:
                 answer.set_result({"ok": False, "error": "malformed", "detail": repr(error)})
                 return
             self._adopt(now, thoroughly=True)
+        elif op == "release":
+            answer.set_result({"ok": self._release(str(request.get("writer")), now)})
         elif op == "account":
             workspace, run = str(request.get("workspace")), str(request.get("run"))
             self._adopt(now, thoroughly=True)
@@ -319,6 +321,14 @@ class Sender:
         else:
             answer.set_result({"ok": False, "error": "malformed", "detail": f"unknown op {op!r}"})
 
+    def _release(self, writer: str, now: float) -> bool:
+        """Let somebody else deliver a writer whose server can't be reached: `sync`, to another one."""
+        found = self._found.get(writer)
+        if found is None or found[1].ready:
+            return False
+        self._drop(found[0], now + _SUSPENDED_S)
+        return True
+
     def _info(self) -> dict[str, Any]:
         publishers = [p for p in self._publishers.values() if p.target is not None]
         first = next((p for p in publishers if p.ready), publishers[0] if publishers else None)
@@ -328,6 +338,7 @@ class Sender:
             "version": __version__,
             "server": first.target.grpc if first is not None and first.target else None,
             "connected": first is not None and first.ready,
+            "problem": first.problem if first is not None else None,
             "http": first.http_url if first is not None else None,
             "writers": len(self._found),
             "undelivered": sum(tail.undelivered for tail, *_ in self._found.values()),

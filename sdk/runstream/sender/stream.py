@@ -137,7 +137,8 @@ class Publisher:
                 self._dial(now)
         elif not self.ready:
             if now - self._began > _HANDSHAKE_S:
-                self._failed(Ended("no answer", False), now)
+                silent = f"what listens at {self._address} does not answer as a runstream server does"
+                self._failed(Ended(silent, False), now)
         else:
             if now >= self._lease_due:
                 self._send_lease(now)
@@ -148,6 +149,10 @@ class Publisher:
                 if tail.uploads is outcome.upload.owner:
                     tail.uploaded(outcome)
         return received
+
+    @property
+    def _address(self) -> str:
+        return self.target.grpc if self.target else "no server"
 
     def dial_now(self) -> None:
         """Do not wait for the next attempt."""
@@ -183,7 +188,7 @@ class Publisher:
     def _failed(self, ended: Ended, now: float) -> None:
         """The stream broke or couldn't be made."""
         if self.ready or self.problem is None or self._failures % 50 == 49:
-            log.warning("%s: %s", self.target.grpc if self.target else "no server", ended.reason)
+            log.warning("%s", ended.reason)
         was_ready = self.ready
         self._hang_up()
         self.problem = ended.reason
@@ -199,7 +204,9 @@ class Publisher:
     def _watch_answers(self, now: float) -> None:
         oldest = next(iter(self._under_way.values()), None)
         if oldest is not None and now - oldest.sent_at > self._settings.answer_timeout_s:
-            self._failed(Ended(f"no answer for {self._settings.answer_timeout_s:.0f} s", False), now)
+            self._failed(
+                Ended(f"no answer of {self._address} for {self._settings.answer_timeout_s:.0f} s", False), now
+            )
 
     # ------------------------------------------------------------------------------ answers
 

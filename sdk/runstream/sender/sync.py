@@ -15,6 +15,7 @@ from pathlib import Path
 from runstream import home
 from runstream.errors import RunstreamError
 from runstream.home import Target
+from runstream.sender.ask import NoSenderError, ask
 from runstream.sender.folders import SENDER_LOCK
 from runstream.sender.header import Header, HeaderError, read_header
 from runstream.sender.liveness import LockFile
@@ -90,6 +91,15 @@ class _CopyLock:
             self.lock.close()
 
 
+def _released(folder: Path, header: Header) -> bool:
+    """Whether the sender of the folder's root gives the writer up, since it can't reach its server."""
+    try:
+        request = {"op": "release", "writer": header.writer.hex()}
+        return bool(ask(str(folder.parent.parent.absolute()), request, 5.0).get("ok"))
+    except (NoSenderError, OSError):
+        return False
+
+
 class _Sync:
     def __init__(
         self,
@@ -140,7 +150,7 @@ class _Sync:
                 return
             if os.access(folder, os.W_OK):
                 lock = LockFile(folder / SENDER_LOCK, make=True)
-                if not lock.take():
+                if not lock.take() and not (_released(folder, header) and lock.take()):
                     lock.close()
                     self._result.problems.append(f"{folder} is being delivered by a running sender")
                     return
