@@ -60,9 +60,15 @@ class Blocks:
         """Whether all numbers from `low` to `high` are in it."""
         return any(first <= low and high <= last for first, last in self.ranges)
 
+    def meets(self, parts: Iterable[Part]) -> bool:
+        """Whether a number of one of the parts is in it."""
+        return any(first <= part.high and part.low <= last for part in parts for first, last in self.ranges)
+
     def unknown(self, parts: Iterable[Part]) -> list[Part] | None:
         """The parts with a number that is not in it. None: what was known is gone or was changed."""
         parts = list(parts)
+        if not self.ranges:
+            return parts
         there = Blocks.of(parts)
         if there.changed > self.changed or not all(there.holds(*known) for known in self.ranges):
             return None

@@ -17,7 +17,7 @@ from runstream_query.attempts import hidden_steps
 from runstream_query.chunks import chunks, declarations
 from runstream_query.elements import Elements, Key, Source
 from runstream_query.errors import InvalidArgument
-from runstream_query.plan import ALL_TYPES, Unit, batches, plan, plan_numbers
+from runstream_query.plan import ALL_TYPES, Unit, batches, plan
 from runstream_query.selection import Selection
 from runstream_query.settings import QuerySettings
 from runstream_query.windows import windows
@@ -75,14 +75,26 @@ class MetricReader:
             yield from declarations(workspace, unit)
 
     async def units(
-        self, after: tuple[str, str, str] | None = None, *, numbers: bool = False
+        self, after: tuple[str, str, str] | None = None
     ) -> AsyncGenerator[tuple[Source, list[Unit]], None]:
         """The metrics of the selection, by parts.
 
         :param after: workspace, run and metric; only what comes after them.
-        :param numbers: only metrics with numbers, see `plan_numbers`.
         """
-        planned = plan_numbers if numbers else plan
+        timeout_s = self.settings.query_timeout_s
+        async for source, runs, last in self.sources(after):
+            yield (
+                source,
+                await plan(self.tables, source.workspace, runs, self.selection, timeout_s, after=last),
+            )
+
+    async def sources(
+        self, after: tuple[str, str, str] | None = None
+    ) -> AsyncGenerator[tuple[Source, Sequence[str], tuple[str, str] | None], None]:
+        """The runs of the selection, by parts, and the run and metric after which it begins.
+
+        :param after: workspace, run and metric; only what comes after them.
+        """
         for workspace, all_runs in self.selection.runs.items():
             runs: Sequence[str] = all_runs
             last = None
@@ -93,12 +105,7 @@ class MetricReader:
                 runs = [run for run in runs if run >= after[1]]
             for low in range(0, len(runs), self.settings.plan_runs):
                 part = runs[low : low + self.settings.plan_runs]
-                source = await self.source(workspace, part)
-                timeout_s = self.settings.query_timeout_s
-                yield (
-                    source,
-                    await planned(self.tables, workspace, part, self.selection, timeout_s, after=last),
-                )
+                yield await self.source(workspace, part), part, last
 
     async def source(self, workspace: str, runs: Sequence[str]) -> Source:
         """Where the elements of some runs come from."""

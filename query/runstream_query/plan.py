@@ -125,9 +125,19 @@ async def plan_numbers(
     timeout_s: float,
     *,
     after: tuple[str, str] | None = None,
+    without: Sequence[tuple[str, str]] = (),
 ) -> list[Unit]:
-    """The metrics with selected numbers, in the order of run and metric. Texts weigh nothing."""
+    """The metrics with selected numbers, in the order of run and metric. Texts weigh nothing.
+
+    :param without: run and metric of those to be left out.
+    """
+    if len(without) == len(runs) * len(selection.metrics) > 0:
+        return []
     series, elements = _series(workspace, runs, selection, after), selection.elements()
+    if without:
+        series &= Clause(
+            "(p.run, p.metric) NOT IN {without:Array(Tuple(String, String))}", {"without": list(without)}
+        )
     sql = _NUMBERS_PLAN.format(series=series.sql, elements=elements.further, key=_key(runs, selection))
     rows, stepless = await asyncio.gather(
         ask_rows(tables, sql, {**series.params, **elements.params}, timeout_s),

@@ -18,6 +18,7 @@ from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.experiments import list_experiments
 from runstream_query.figures import FiguresReader
 from runstream_query.ledger import LedgerReader, checked_claims
+from runstream_query.levels import Levels
 from runstream_query.live import LiveStates
 from runstream_query.metrics import MetricReader
 from runstream_query.reduce import Reducer
@@ -78,6 +79,7 @@ class QueryServicer:
         self._ledgers = LedgerReader(self._runs, hot, self._barrier, stored)
         self._live = LiveStates(self._runs)
         self._search = RunSearch(self._runs, self._live)
+        self._levels = Levels()
         self._figures = FiguresReader(tables, self.settings.query_timeout_s)
         self._watcher = Watcher(self._runs, self._barrier, self._figures)
 
@@ -92,7 +94,7 @@ class QueryServicer:
         info, reader = await self._prepare(request)
         yield twin_pb2.GetMetricsResponse(info=info)
         if request.HasField("reduction"):
-            async for buckets in Reducer(reader, request.reduction.buckets).stream():
+            async for buckets in Reducer(reader, request.reduction.buckets, self._levels).stream():
                 yield twin_pb2.GetMetricsResponse(buckets=buckets)
         else:
             async for points in reader.stream(identity=request.include_identity):
@@ -114,7 +116,7 @@ class QueryServicer:
         info, reader = await self._prepare(wanted)
         response = twin_pb2.GetMetricsPageResponse(info=info)
         if wanted.HasField("reduction"):
-            reducer = Reducer(reader, wanted.reduction.buckets)
+            reducer = Reducer(reader, wanted.reduction.buckets, self._levels)
             buckets, response.next_page_token = await reducer.page(bound_to, request.page_token, size)
             response.buckets.extend(buckets)
         else:
@@ -194,7 +196,7 @@ class QueryServicer:
         }
         reader = MetricReader(self._tables, self.settings, selection, relaunched)
         lines: dict[tuple[str, str, str], list[float]] = {}
-        async for chunk in Reducer(reader, _SPARKLINE_PARTS).stream():
+        async for chunk in Reducer(reader, _SPARKLINE_PARTS, self._levels).stream():
             if not chunk.column:
                 line = np.frombuffer(chunk.last, np.float64).tolist()
                 lines[chunk.run.workspace, chunk.run.run, chunk.metric] = line

@@ -181,5 +181,6 @@ async def test_which_blocks_are_known() -> None:
     assert known.unknown([merged, last]) == []
     assert known.unknown([merged, late, last, new]) == [late, new]
     assert known.unknown([Part("all", 1, 9, 0)]) == [Part("all", 1, 9, 0)]
+    assert Blocks().unknown([Part("c", 8, 8, 10)]) == [Part("c", 8, 8, 10)]
     assert known.unknown([merged]) is None, "rows are gone"
     assert known.unknown([merged, Part("c", 8, 8, 10)]) is None, "rows were changed"

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream_query.reduce import Buckets, bucket_width, join_buckets, reduce_series
+from runstream_query.buckets import Buckets, bucket_width, join_buckets, reduce_series
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
