@@ -10,6 +10,7 @@ from runstream_query import tokens
 from runstream_query.artifacts import ArtifactReader
 from runstream_query.barrier import Barrier
 from runstream_query.errors import InvalidArgument
+from runstream_query.kept import KeptFiles
 from runstream_query.selection import checked_run
 from runstream_query.services import Service
 
@@ -22,7 +23,8 @@ _MOST_BYTES: Final = 4 << 20
 class ArtifactServicer:
     """Answers requests."""
 
-    def __init__(self, reader: ArtifactReader, barrier: Barrier) -> None:
+    def __init__(self, reader: ArtifactReader, barrier: Barrier, kept: KeptFiles) -> None:
+        self._kept = kept
         self._reader = reader
         self._barrier = barrier
 
@@ -30,6 +32,7 @@ class ArtifactServicer:
         """A page of files."""
         workspace, run = checked_run(request.run)
         await self._barrier.reach_artifacts(request.barrier)
+        await self._kept.check_run(workspace, run)
         size = request.page_size or _PAGE
         if size > _MOST_PAGE:
             raise InvalidArgument(f"page_size is {size:,}; at most {_MOST_PAGE:,}")
@@ -54,6 +57,7 @@ class ArtifactServicer:
         """Streams a file, or a range of it."""
         workspace, run = checked_run(request.run)
         await self._barrier.reach_artifacts(request.barrier)
+        await self._kept.check_file(workspace, run, request.path)
         file = await self._reader.file(workspace, run, request.path, request.version)
         start, end = _range(request, file.artifact.size)
         yield messages.GetArtifactResponse(artifact=file.artifact)
@@ -70,6 +74,7 @@ class ArtifactServicer:
         if most > _MOST_BYTES:
             raise InvalidArgument(f"page_bytes is {most:,}; at most {_MOST_BYTES:,}")
         await self._barrier.reach_artifacts(wanted.barrier)
+        await self._kept.check_file(workspace, run, wanted.path)
         file = await self._reader.file(workspace, run, wanted.path, wanted.version)
         start, end = _range(wanted, file.artifact.size)
         stop = min(end, start + most)

@@ -16,6 +16,7 @@ from runstream_query.access import Access, Sharing
 from runstream_query.artifacts import ArtifactReader
 from runstream_query.barrier import Barrier
 from runstream_query.errors import InvalidArgument
+from runstream_query.kept import KeptFiles
 from runstream_query.selection import checked_run
 from runstream_query.services import translated, translated_stream
 
@@ -46,8 +47,9 @@ _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 class Downloads:
     """Answers downloads."""
 
-    def __init__(self, reader: ArtifactReader, barrier: Barrier, access: Access) -> None:
+    def __init__(self, reader: ArtifactReader, barrier: Barrier, kept: KeptFiles, access: Access) -> None:
         self._reader = reader
+        self._kept = kept
         self._barrier = barrier
         self._access = access
 
@@ -75,6 +77,7 @@ class Downloads:
         await translated(self._access.enter(authorization, request, Sharing.BY_RUNS))
         workspace, name = checked_run(run)
         await translated(self._barrier.reach_artifacts(request.barrier))
+        await translated(self._kept.check_file(workspace, name, request.path))
         file = await translated(self._reader.file(workspace, name, request.path, request.version))
         artifact = file.artifact
         tag = f'"{artifact.sha256.hex()}"'

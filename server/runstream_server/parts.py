@@ -15,6 +15,7 @@ from runstream_query.artifact_service import ArtifactServicer, artifact_service
 from runstream_query.artifacts import ArtifactReader
 from runstream_query.event_writer import EventWriter
 from runstream_query.files import Downloads
+from runstream_query.kept import KeptFiles
 from runstream_query.log_files import LogDownloads
 from runstream_query.log_service import LogServicer, log_service
 from runstream_query.logs import LogReader
@@ -53,11 +54,12 @@ def queries(engines: Engines, settings: QuerySettings) -> QueryServicer:
 def services(engines: Engines, queries: QueryServicer, shares: Shares) -> tuple[Service, ...]:
     """What a query process answers on both ports."""
     artifacts = artifact_reader(engines, queries)
-    models = ModelReader(engines.tables, queries.settings.query_timeout_s)
+    models = model_reader(engines, queries)
+    kept = KeptFiles(queries.runs, models)
     return (
         query_service(queries),
         log_service(LogServicer(log_reader(engines, queries), queries.barrier, queries.over)),
-        artifact_service(ArtifactServicer(artifacts, queries.barrier)),
+        artifact_service(ArtifactServicer(artifacts, queries.barrier, kept)),
         model_service(ModelServicer(models, artifacts, queries.barrier)),
         run_service(
             RunServicer(
@@ -79,8 +81,9 @@ def shares(engines: Engines, queries: QueryServicer) -> Shares:
 
 def downloads(engines: Engines, queries: QueryServicer, access: Access) -> tuple[Downloads, LogDownloads]:
     """What answers plain downloads of files and of logs."""
+    kept = KeptFiles(queries.runs, model_reader(engines, queries))
     return (
-        Downloads(artifact_reader(engines, queries), queries.barrier, access),
+        Downloads(artifact_reader(engines, queries), queries.barrier, kept, access),
         LogDownloads(log_reader(engines, queries), queries.barrier, queries.over, access),
     )
 
@@ -88,6 +91,11 @@ def downloads(engines: Engines, queries: QueryServicer, access: Access) -> tuple
 def artifact_reader(engines: Engines, queries: QueryServicer) -> ArtifactReader:
     """What reads files."""
     return ArtifactReader(engines.tables, engines.objects, queries.settings.query_timeout_s)
+
+
+def model_reader(engines: Engines, queries: QueryServicer) -> ModelReader:
+    """What reads models."""
+    return ModelReader(engines.tables, queries.settings.query_timeout_s)
 
 
 def log_reader(engines: Engines, queries: QueryServicer) -> LogReader:

@@ -100,6 +100,38 @@ except ServiceException:
     assert done.returncode == 0, done.stderr
 
 
+def test_files_of_a_deleted_run_can_be_read_as_a_model_only(desk: Desk) -> None:
+    done = desk.script(
+        """
+import io
+run = experiment.start_logging(outputs=False)
+run.log("a", 1)
+run.upload_file("outputs/model/weights.bin", io.BytesIO(b"weights"))
+run.upload_file("outputs/other.bin", io.BytesIO(b"other"))
+run.register_model("kept", "outputs/model")
+run.complete()
+assert run.get_file_names() == ["outputs/model/weights.bin", "outputs/other.bin"]
+run.delete()
+from runstream.core import Model, reads
+from runstream.errors import NotFoundError
+client = reads.client(ws)
+def refused(call):
+    try:
+        call()
+    except NotFoundError:
+        return
+    raise AssertionError
+refused(run.get_file_names)
+assert run.get_metrics() == {}
+refused(lambda: client.download_artifact(ws.name, run.id, "outputs/other.bin", io.BytesIO()))
+model = Model(ws, "kept")
+assert (model.version, model.run_id, model.get_file_names()) == (1, run.id, ["outputs/model/weights.bin"])
+assert open(os.path.join(model.download("got"), "weights.bin"), "rb").read() == b"weights"
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_kept_of_an_experiment(desk: Desk) -> None:
     done = desk.script(
         """

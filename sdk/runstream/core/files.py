@@ -11,7 +11,7 @@ from runstream.core.handle import RunHandle
 from runstream.core.notices import say
 from runstream.core.paths import artifact_path, local_target
 from runstream.core.progress import Progress
-from runstream.errors import ServiceError, UserError
+from runstream.errors import NotFoundError, ServiceError, UserError
 from runstream.spool.layout import clean
 
 _OWN: Final = ".runstream/"
@@ -105,8 +105,8 @@ class RunFiles(RunHandle):
             return sorted(name for name in keeping.kept(state) if not _is_own(name))
         try:
             return [artifact.path for artifact in self._list("") if not _is_own(artifact.path)]
-        except ServiceError:
-            if not state.facts.whole:
+        except ServiceError as error:
+            if not state.facts.whole or isinstance(error, NotFoundError):  # it was deleted
                 raise
             return sorted(name for name in keeping.kept(state) if not _is_own(name))
 

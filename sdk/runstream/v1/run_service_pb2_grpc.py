@@ -145,7 +145,8 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRuns(self, request, context):
-        """Removes runs for good from all reads. What they have stored is kept on the disk until it is purged.
+        """Removes runs for good from all reads; of their files only those that a registered model has can be read.
+        What they have stored stays on the disk: nothing purges it yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

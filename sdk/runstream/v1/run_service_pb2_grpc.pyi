@@ -72,7 +72,9 @@ class RunServiceStub:
         runstream.v1.run_service_pb2.DeleteRunsRequest,
         runstream.v1.run_service_pb2.DeleteRunsResponse,
     ]
-    """Removes runs for good from all reads. What they have stored is kept on the disk until it is purged."""
+    """Removes runs for good from all reads; of their files only those that a registered model has can be read.
+    What they have stored stays on the disk: nothing purges it yet.
+    """
 
     CancelRun: grpc.UnaryUnaryMultiCallable[
         runstream.v1.run_service_pb2.CancelRunRequest,
@@ -162,7 +164,9 @@ class RunServiceAsyncStub:
         runstream.v1.run_service_pb2.DeleteRunsRequest,
         runstream.v1.run_service_pb2.DeleteRunsResponse,
     ]
-    """Removes runs for good from all reads. What they have stored is kept on the disk until it is purged."""
+    """Removes runs for good from all reads; of their files only those that a registered model has can be read.
+    What they have stored stays on the disk: nothing purges it yet.
+    """
 
     CancelRun: grpc.aio.UnaryUnaryMultiCallable[
         runstream.v1.run_service_pb2.CancelRunRequest,
@@ -268,7 +272,9 @@ class RunServiceServicer(metaclass=abc.ABCMeta):
         request: runstream.v1.run_service_pb2.DeleteRunsRequest,
         context: _ServicerContext,
     ) -> typing.Union[runstream.v1.run_service_pb2.DeleteRunsResponse, collections.abc.Awaitable[runstream.v1.run_service_pb2.DeleteRunsResponse]]:
-        """Removes runs for good from all reads. What they have stored is kept on the disk until it is purged."""
+        """Removes runs for good from all reads; of their files only those that a registered model has can be read.
+        What they have stored stays on the disk: nothing purges it yet.
+        """
 
     @abc.abstractmethod
     def CancelRun(
