@@ -48,7 +48,7 @@ GROUP BY {{columns}}toUInt16(intDiv({_X}, {{width:UInt64}}))
 ORDER BY column, first_x
 """
 _BINS: Final = f"""
-{_FIGURES} {{from}} AND p._part IN {{parts:Array(String)}}
+{_FIGURES} {{from}}{{within}}
 GROUP BY {{columns}}bitShiftRight(bitXor(toUInt64(p.step), 0x8000000000000000), {{shift:UInt8}})
 ORDER BY column, first_x
 """
@@ -121,9 +121,12 @@ class BucketRows:
         """Buckets of the steps from `low` to `high`."""
         return self._series(await self._ask(self._sql(_BUCKETS), low=low, high=high, width=width))
 
-    async def bins(self, parts: Sequence[str], shift: int) -> Series:
-        """Buckets of 2^shift steps of what some parts of the table have."""
-        return self._series(await self._ask(self._sql(_BINS), parts=parts, shift=shift))
+    async def bins(self, shift: int, parts: Sequence[str] | None = None) -> Series:
+        """Buckets of 2^shift steps of all elements, or of those that some parts of the table have."""
+        if parts is None:
+            return self._series(await self._ask(self._sql(_BINS.replace("{within}", "")), shift=shift))
+        sql = self._sql(_BINS.replace("{within}", " AND p._part IN {parts:Array(String)}"))
+        return self._series(await self._ask(sql, parts=parts, shift=shift))
 
     async def exact(self, series: Series) -> dict[str, Buckets]:
         """Asks which elements come first and last where that is not settled."""

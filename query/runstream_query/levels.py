@@ -121,6 +121,8 @@ class Levels:
         if level is None:
             return None
         low, high = _ends(source.selection)
+        if _too_short(level, low, high, count):
+            return None
         rows = BucketRows.of(source, unit, tuple(level.series), Clause())
         cut = await self._cut(rows, level, low, high)
         series = await asyncio.to_thread(_reduced, level, cut, low, high, count)
@@ -179,18 +181,27 @@ class Levels:
             {"workspace": source.workspace, "run": unit.run, "metric": unit.metric},
         )
         rows = BucketRows.of(source, unit, (), Clause())
+
+        async def some_stepless() -> bool:
+            sql = _STEPLESS.replace("{rows}", scope.sql)
+            return bool(await ask_rows(tables, sql, scope.params, timeout_s))
+
         for _ in range(_TRIES):
+            if not level.series:
+                before = await look(tables, timeout_s)
+                if await some_stepless():
+                    return None
+                # What comes meanwhile may be in it, and is added once more later.
+                return Level(before.blocks, level.shift, await rows.bins(level.shift))
             news = await fresh(tables, scope, level.blocks, timeout_s)
             if news is None:
-                if not level.series:
-                    return None
                 level = level.emptied
                 continue
             if not news.parts:
                 return replace(level, blocks=news.blocks)
-            if await ask_rows(tables, _STEPLESS.replace("{rows}", scope.sql), scope.params, timeout_s):
+            if await some_stepless():
                 return None
-            more = await rows.bins([part.name for part in news.parts], level.shift)
+            more = await rows.bins(level.shift, [part.name for part in news.parts])
             if not (await look(tables, timeout_s)).has(news.parts):
                 continue  # some were merged before they were read
             again = level.again + (_size(more) if level.blocks.meets(news.parts) else 0)
@@ -212,6 +223,13 @@ def _ends(selection: Selection) -> tuple[int, int]:
     """First and last step of a selection."""
     low = NO_STEP + 1 if selection.min_step is None else max(selection.min_step, NO_STEP + 1)
     return low, (1 << 63) - 1 if selection.max_step is None else selection.max_step
+
+
+def _too_short(level: Level, low: int, high: int, count: int) -> bool:
+    """Whether buckets of a range would be of too few bins."""
+    low = max(low, min(int(bins.first_x[0]) for bins in level.series.values()))
+    high = min(high, max(int(bins.last_x[-1]) for bins in level.series.values()))
+    return level.shift > 0 and (high >> level.shift) - (low >> level.shift) + 1 < count * _BINS_A_BUCKET
 
 
 def _reduced(

@@ -42,9 +42,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     done: Counter[str] = Counter()
     bins, reduced = BucketRows.bins, levels._reduced
 
-    async def counted(self: BucketRows, parts: Sequence[str], shift: int) -> Series:
-        done["parts"] += len(parts)
-        return await bins(self, parts, shift)
+    async def counted(self: BucketRows, shift: int, parts: Sequence[str] | None = None) -> Series:
+        done["made" if parts is None else "added"] += 1
+        return await bins(self, shift, parts)
 
     def used(*arguments: Any) -> Series | None:
         found = reduced(*arguments)
@@ -116,6 +116,7 @@ async def test_charts_are_exact(reads: Reads, small: Counter[str], seed: int) ->
             most = chance.randrange(1, 12)
             check(await read(reads, run, most, **zoom), inside, most)
     assert small["used"] > 10
+    assert small["added"] > 0
     rows.append(Row(0.5, metric="a", run=run, seq=99_999))  # without a step: rows are counted from now on
     await reads.log(rows[-1:])
     check(await read(reads, run, 5), rows, 5)
@@ -126,16 +127,18 @@ async def test_only_what_may_be_new_is_read_again(reads: Reads, small: Counter[s
     rows = [Row(float(step), step=step, seq=step, run=run) for step in range(200)]
     await reads.log(rows)
     check(await read(reads, run, 10), rows, 10)
-    assert small["parts"] == 1
+    assert (small["made"], small["added"]) == (1, 0)
     await reads.log([Row(1.0, step=1, run=reads.run())])
     await read(reads, run, 7)
     await command(reads, "OPTIMIZE TABLE points FINAL")
     check(await read(reads, run, 7, min_step=3, max_step=150), rows[3:151], 7)
-    assert small["parts"] == 1, "what came was of another run, and the merge brought nothing"
+    assert (small["made"], small["added"]) == (1, 0), (
+        "what came was of another run, and the merge brought nothing"
+    )
     more = [Row(-5.0, step=step, seq=1000 + step, run=run) for step in (7, 300)]
     await reads.log(more)
     check(await read(reads, run, 10), rows + more, 10)
-    assert small["parts"] == 2, "only the new part"
+    assert (small["made"], small["added"]) == (1, 1)
     await command(
         reads, f"ALTER TABLE points DELETE WHERE run = '{run}' AND step < 100 SETTINGS mutations_sync = 2"
     )
@@ -152,16 +155,28 @@ async def test_parts_that_are_merged_before_they_are_read(
     await read(reads, run, 10)
     bins = BucketRows.bins
 
-    async def merged(self: BucketRows, parts: Sequence[str], shift: int) -> Series:
+    async def merged(self: BucketRows, shift: int, parts: Sequence[str] | None = None) -> Series:
         if small["merged"] == 0:
             small["merged"] += 1
             await command(reads, "OPTIMIZE TABLE points FINAL")
-        return await bins(self, parts, shift)
+        return await bins(self, shift, parts)
 
     monkeypatch.setattr(BucketRows, "bins", merged)
     await reads.log(rows[50:])
     check(await read(reads, run, 10), rows, 10)
     assert small["merged"] == 1
+
+
+async def test_elements_of_several_parts_at_one_step(reads: Reads, small: Counter[str]) -> None:
+    """Their times tell which is first and last, not when they came."""
+    run = reads.run()
+    rows = [Row(float(step), step=step, seq=step, run=run, time=T0 + 100) for step in range(64)]
+    early = [Row(500.0 + step, step=step, seq=step, writer=W[2], run=run, time=T0) for step in range(64)]
+    late = [Row(900.0 + step, step=step, seq=step, writer=W[3], run=run, time=T0 + 50) for step in range(64)]
+    for number, part in enumerate((rows, early, late)):
+        await reads.log(part)
+        check(await read(reads, run, 4), [*rows, *early, *late][: 64 * (number + 1)], 4)
+    assert small["added"] == 2
 
 
 async def test_selections_of_other_kinds_read_the_elements(reads: Reads, small: Counter[str]) -> None:
