@@ -17,9 +17,11 @@ import pytest
 
 from runstream.home import Target
 from runstream.sender.ask import NoSenderError, ask
+from runstream.sender.connection import Connection
 from runstream.sender.control import Control
 from runstream.sender.settings import SETTINGS, SenderSettings
 from runstream.sender.sync import SyncError, sync
+from runstream.sender.tail import WriterTail
 from tests import spools
 from tests.publish import IngestServer
 from tests.sending import Sending, assert_holds, expected
@@ -133,6 +135,41 @@ def test_arrival_of_what_all_writers_have_logged(sending: Sending) -> None:
     finally:
         for made in first, second, elsewhere:
             made.die()
+
+
+def test_what_can_t_be_delivered_costs_no_looks_and_no_dials(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[WriterTail] = []
+    dials: list[Connection] = []
+    look, begin = WriterTail.look, Connection.__init__
+
+    def looking(tail: WriterTail, thoroughly: bool) -> None:
+        looks.append(tail)
+        look(tail, thoroughly)
+
+    def dialling(connection: Connection, *arguments: Any) -> None:
+        dials.append(connection)
+        begin(connection, *arguments)
+
+    monkeypatch.setattr(WriterTail, "look", looking)
+    monkeypatch.setattr(Connection, "__init__", dialling)
+    sending.server.stop()
+    writers = [living(sending) for _ in range(20)]
+    for made in writers:
+        made.scalar(0, 1.0)
+        made.die()
+    served = sending.sender._found
+    sending.until(
+        lambda: len(served) == 20 and all(tail.dead for tail, *_ in served.values()), "their deaths"
+    )
+    looks.clear()
+    dials.clear()
+    sending.steps(1.0)
+    assert (looks, dials) == ([], [])
+    sending.server.start()
+    sending.drain()
+    assert len(sending.log.elements) == 20
 
 
 def test_flush_without_any_server(sending: Sending) -> None:

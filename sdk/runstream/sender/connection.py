@@ -1,5 +1,6 @@
 """One Publish stream to one server, with the threads that gRPC's synchronous client needs."""
 
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -100,6 +101,20 @@ def is_loopback(address: str) -> bool:
     """Whether a server is on this machine."""
     host = address.rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def nobody_listens(address: str) -> bool:
+    """Whether this machine itself says that nobody listens there: that costs a hundredth of a try by gRPC."""
+    if not is_loopback(address):
+        return False
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=0.05).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):  # whatever it is, gRPC will say it
+        return False
+    return False
 
 
 def _ended(address: str, error: Any) -> Ended:

@@ -129,6 +129,8 @@ class Sender:
 
     def _interval(self, now: float, took: float) -> float:
         idle, busy = self._settings.poll_idle_ms / 1000, self._settings.poll_busy_ms / 1000
+        if not any(tail.lives for tail in self._looks):
+            idle = max(idle, _SLOWEST_POLL_S)  # only new writers could be found
         if now < self._busy_until:
             return busy
         # With very many spools a look takes long, and is made so much more rarely that it costs the same.
@@ -187,6 +189,8 @@ class Sender:
             self._owed_looks -= 1
             tail = self._looks.popleft()
             self._looks.append(tail)
+            if tail.dead and not self._publisher_of(tail).ready:
+                continue  # nothing new will come, and nothing of it can be delivered now
             self._guard(tail, now, self._look)
 
     def _poll_one(self, tail: WriterTail) -> None:

@@ -12,7 +12,7 @@ from runstream import home
 from runstream.home import Target
 from runstream.internal.v1 import twin_pb2
 from runstream.sender.cancel import cancel
-from runstream.sender.connection import Connection, Ended, is_loopback
+from runstream.sender.connection import Connection, Ended, is_loopback, nobody_listens
 from runstream.sender.refusals import Reason
 from runstream.sender.settings import SenderSettings
 from runstream.sender.tail import Outgoing, WriterTail
@@ -181,6 +181,9 @@ class Publisher:
         if target != self.target:
             self.target = target
             self._failures = 0
+        if self._failures and nobody_listens(target.grpc):
+            self._failed(Ended(f"nothing listens at {target.grpc} (connection refused)", False), now)
+            return
         self._began = now
         self._connection = Connection(target.grpc, target.token, self._inbox, self._wake)
         self._send_lease(now)
