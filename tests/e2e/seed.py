@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
+import tempfile
+from pathlib import Path
 
 from runstream import Experiment, Workspace
 
@@ -23,9 +25,30 @@ def loss(step: int) -> float:
     return 2.4 * math.exp(-step / 5000) + 0.1 + 0.2 * ((step * 7919) % 101) / 101
 
 
+TRAIN = "".join(f"# step {line}\n" for line in range(1, 31))
+
+
+def folder(files: dict[str, bytes]) -> str:
+    """A folder with these files."""
+    made = Path(tempfile.mkdtemp())
+    for name, content in files.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_bytes(content)
+    return str(made)
+
+
+def source(learning_rate: float, **more: bytes) -> str:
+    """A folder to make a run from."""
+    train = TRAIN.replace("# step 12\n", f"learning_rate = {learning_rate}\n").encode()
+    files = {"train.py": train, "src/model.py": b"WIDTH = 64\n", "weights.bin": bytes(64), **more}
+    return folder(files)
+
+
 def full(experiment: Experiment) -> str:
     """A run with every kind of metric."""
-    run = experiment.start_logging(display_name="brave-fern")
+    run = experiment.start_logging(
+        display_name="brave-fern", snapshot_directory=source(0.1, NOTES=b"try less\n")
+    )
     run.tag("model", "ridge")
     run.log("alpha", 0.4)
     run.log("mse", 3295.7412)
@@ -54,7 +77,8 @@ def sweep(experiment: Experiment) -> list[str]:
     ids = []
     for number in range(1, 12):
         alpha = number / 20
-        run = experiment.start_logging(display_name=f"calm-otter-{number}")
+        kept = source(0.01, OLD=b"gone\n") if number == 1 else None
+        run = experiment.start_logging(display_name=f"calm-otter-{number}", snapshot_directory=kept)
         run.tag("model", "ridge" if number % 2 else "lasso")
         run.log("alpha", alpha)
         run.log("mse", 3295.7 + 300 * (alpha - 0.4) ** 2 + (number == 8) * 0.01)
@@ -70,7 +94,12 @@ def sweep(experiment: Experiment) -> list[str]:
 
 def hostile(experiment: Experiment) -> str:
     """A run of somebody who means harm."""
-    run = experiment.start_logging(display_name=EVIL + "\u202egnp.exe")
+    evil = {
+        EVIL.partition("</")[0]: EVIL.encode(),
+        "a.html": EVIL.encode(),
+        "b\u202etxt": b"\x1b[31m" + EVIL.encode(),
+    }
+    run = experiment.start_logging(display_name=EVIL + "\u202egnp.exe", snapshot_directory=folder(evil))
     run.tag(EVIL, "javascript:alert(3)")
     run.log(EVIL, 1.0)
     run.log(EVIL, 2.0)

@@ -6,14 +6,16 @@ import csv
 import io
 import math
 import re
+import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browser import Visit, shot, violations, visit
 from tests.e2e.conftest import Site
-from tests.e2e.seed import LONG, NAN_STEP, SPIKE_STEP, loss
+from tests.e2e.seed import EVIL, LONG, NAN_STEP, SPIKE_STEP, loss
 
 pytestmark = pytest.mark.engine
 
@@ -146,6 +148,34 @@ def test_tables_show_texts_and_rows(site: Site, visitor: Visit) -> None:
     expect(page.locator('[data-table="roc"] tbody tr')).to_have_count(21)
 
 
+def test_the_source_is_browsed_compared_and_saved(site: Site, visitor: Visit, tmp_path: Path) -> None:
+    page = visitor.open(f"{site.full}/source", "text=train.py")
+    expect(page.locator(".source-head")).to_contain_text("4 files")
+    page.get_by_role("button", name="train.py").click()
+    expect(page.locator(".source-lines")).to_contain_text("learning_rate = 0.1\n# step 13")
+    expect(page.locator(".source-numbers")).to_have_text("\n".join(map(str, range(1, 31))))
+    page.get_by_role("button", name="weights.bin").click()
+    expect(page.locator(".file-view")).to_contain_text("No text")
+    with page.expect_download() as download:
+        page.get_by_text("Download zip").click()
+    path = tmp_path / "source.zip"
+    download.value.save_as(path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("NOTES") == b"try less\n"
+        assert archive.namelist() == ["NOTES", "train.py", "weights.bin", "src/model.py"]
+    page.get_by_label("Compare with").select_option(site.ids["sweep"][0])
+    expect(page.locator(".file-tree")).to_contain_text("3 files differ")
+    assert page.locator(".change").all_inner_texts() == ["A", "D", "M"]
+    page.get_by_role("button", name="train.py").click()
+    expect(page.locator(".diff-removed")).to_have_text(re.compile("12.*learning_rate = 0.01"))
+    expect(page.locator(".diff-added")).to_have_text(re.compile("12.*learning_rate = 0.1"))
+    expect(page.locator(".diff-same")).to_have_count(6)
+    page.reload()
+    expect(page.locator(".diff-added")).to_have_count(1)
+    page = visitor.open(f"/w/local/r/{site.ids['sweep'][1]}/source", ".empty")
+    expect(page.locator(".empty")).to_contain_text("snapshot_directory")
+
+
 def test_the_ledger_is_on_the_page(site: Site, visitor: Visit) -> None:
     page = visitor.open(site.full, ".run-head")
     expect(page.locator(".ledger")).to_contain_text(re.compile(r"logged ([\d,]+) = stored \1"))
@@ -153,8 +183,12 @@ def test_the_ledger_is_on_the_page(site: Site, visitor: Visit) -> None:
 
 def test_what_others_wrote_does_nothing(site: Site, visitor: Visit) -> None:
     run = f"/w/local/r/{site.ids['hostile']}"
-    for path in ("/w/local/e/hostile", run, f"{run}/metrics", f"{run}/tables"):
+    evil = quote(EVIL.partition("</")[0])
+    sources = [f"{run}/source?file={name}" for name in (evil, "a.html", "b%E2%80%AEtxt")]
+    for path in ("/w/local/e/hostile", run, f"{run}/metrics", f"{run}/tables", *sources):
         page = visitor.open(path, "main h1")
+        if path in sources:
+            expect(page.locator(".source-lines")).to_contain_text(EVIL)
         page.wait_for_timeout(300)
         assert page.locator("main script, main iframe, main img[src=x]").count() == 0
         page.close()
@@ -203,6 +237,7 @@ PAGES = {
     "overview": ("FULL", ".pairs"),
     "metrics": ("FULL/metrics", ".tiles"),
     "tables": ("FULL/tables", '[data-table="note"] td'),
+    "source": ("FULL/source?with=OTHER&file=train.py", ".diff-added"),
     "compare": ("COMPARE", ".differences"),
 }
 
@@ -211,6 +246,7 @@ PAGES = {
 def test_each_page_is_accessible_and_fits_a_phone(site: Site, browser: Browser, name: str) -> None:
     path, wait = PAGES[name]
     path = path.replace("FULL", site.full).replace("COMPARE", compared(site))
+    path = path.replace("OTHER", site.ids["sweep"][0])
     for theme in ("light", "dark"):
         for width, height in ((1440, 900), (380, 800)):
             size = {"width": width, "height": height}

@@ -41,40 +41,61 @@ export function fileKind(path: string, mediaType: string): FileKind {
   return "other";
 }
 
-export interface Folder {
+/** A file with its place and size in bytes. */
+export interface Sized {
+  path: string;
+  size: bigint | number;
+}
+
+export interface Folder<T extends Sized = Artifact> {
   name: string;
   path: string;
-  folders: Folder[];
-  files: Artifact[];
+  folders: Folder<T>[];
+  files: T[];
   size: number;
   count: number;
 }
 
-/** Files as folders. */
-export function treeOf(files: readonly Artifact[]): Folder {
-  const root: Folder = { name: "", path: "", folders: [], files: [], size: 0, count: 0 };
-  const known = new Map<string, Folder>([["", root]]);
-  const folder = (path: string): Folder => {
+const DEEPEST = 64;
+
+/** Files as folders. What lies deeper than 64 folders has the rest of its path as its name. */
+export function treeOf<T extends Sized>(files: readonly T[]): Folder<T> {
+  const root: Folder<T> = { name: "", path: "", folders: [], files: [], size: 0, count: 0 };
+  const known = new Map<string, Folder<T>>([["", root]]);
+  const folder = (path: string): Folder<T> => {
     const found = known.get(path);
     if (found) return found;
-    const slash = path.lastIndexOf("/");
-    const made: Folder = { name: path.slice(slash + 1), path, folders: [], files: [], size: 0, count: 0 };
+    const above = parentOf(path);
+    const made: Folder<T> = { name: path.slice(above ? above.length + 1 : 0), path, folders: [], files: [], size: 0, count: 0 };
     known.set(path, made);
-    folder(slash < 0 ? "" : path.slice(0, slash)).folders.push(made);
+    folder(above).folders.push(made);
     return made;
   };
   for (const file of files) {
-    const slash = file.path.lastIndexOf("/");
-    let path = slash < 0 ? "" : file.path.slice(0, slash);
+    let path = parentOf(file.path);
     folder(path).files.push(file);
     for (;;) {
       const one = folder(path);
       one.size += Number(file.size);
       one.count++;
       if (!path) break;
-      const at = path.lastIndexOf("/");
-      path = at < 0 ? "" : path.slice(0, at);
+      path = parentOf(path);
     }
   }
   return root;
+}
+
+function parentOf(path: string): string {
+  let end = -1;
+  for (let depth = 0; depth < DEEPEST; depth++) {
+    const next = path.indexOf("/", end + 1);
+    if (next < 0) break;
+    end = next;
+  }
+  return path.slice(0, Math.max(0, end));
+}
+
+/** The name of a file within its folder. */
+export function nameIn(folder: { path: string }, path: string): string {
+  return folder.path ? path.slice(folder.path.length + 1) : path;
 }

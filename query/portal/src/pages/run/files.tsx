@@ -1,12 +1,11 @@
 // The files of a run as a tree, and a look into one.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { artifacts } from "../../api/clients";
 import { failureOf, type Failure } from "../../api/failure";
 import type { Artifact } from "../../api/gen/artifact_service_pb";
 import { parseCsv } from "../../data/csv";
 import { figureOf } from "../../data/figures";
-import { fileKind, filePath, treeOf, type Folder } from "../../data/files";
+import { fileKind, filePath, treeOf } from "../../data/files";
 import { hex } from "../../data/ledger";
 import { bytes, count, plural } from "../../data/numbers";
 import { isFinal } from "../../data/status";
@@ -17,6 +16,8 @@ import { Markdown } from "../markdown";
 import { Ago, Empty, Problem, Text, Waiting } from "../parts";
 import { href, params, setParams } from "../router";
 import { listFiles } from "./file-metrics";
+import { Branch } from "./file-tree";
+import { readFile } from "./snapshot";
 import type { RunStore } from "./store";
 
 const MOST_TEXT = 1 << 20;
@@ -45,32 +46,6 @@ export function Files({ store }: { store: RunStore }) {
       <div class="file-view">
         {file ? <View key={`${file.path}\n${file.version}`} store={store} file={file} /> : <p class="quiet">{chosen ? "There is no such file." : "Choose a file to look into it."}</p>}
       </div>
-    </div>
-  );
-}
-
-function Branch({ folder, chosen, open }: { folder: Folder; chosen: string; open?: boolean }) {
-  const [shown, setShown] = useState(open ?? (folder.count <= 40 || chosen.startsWith(`${folder.path}/`)));
-  return (
-    <div class="branch">
-      {folder.path && (
-        <button type="button" class="plain" aria-expanded={shown} onClick={() => setShown(!shown)}>
-          <span aria-hidden="true">{shown ? "▾" : "▸"}</span> <Text text={`${folder.name}/`} /> <span class="count">{folder.count}</span>
-        </button>
-      )}
-      {shown && (
-        <ul class={folder.path ? "" : "root"}>
-          {folder.folders.map((one) => <li key={one.path}><Branch folder={one} chosen={chosen} /></li>)}
-          {folder.files.map((file) => (
-            <li key={file.path}>
-              <button type="button" class="plain file" aria-current={file.path === chosen ? "true" : undefined} onClick={() => setParams({ file: file.path })}>
-                <Text text={file.path.slice(file.path.lastIndexOf("/") + 1)} />
-                <span class="count">{bytes(file.size)}</span>
-              </button>
-            </li>
-          ))}
-        </ul>
-      )}
     </div>
   );
 }
@@ -106,9 +81,8 @@ function TextOf({ store, file, kind }: { store: RunStore; file: Artifact; kind: 
   const [raw, setRaw] = useState(false);
   useEffect(() => {
     const ends = new AbortController();
-    artifacts
-      .getArtifactPage({ request: { run: store.ref, path: file.path, version: file.version }, pageBytes: MOST_TEXT }, { signal: ends.signal })
-      .then((page) => setText(new TextDecoder().decode(page.data)))
+    readFile(store.ref, file, 0, MOST_TEXT, ends.signal)
+      .then((data) => setText(new TextDecoder().decode(data)))
       .catch((error: unknown) => !ends.signal.aborted && setFailure(failureOf(error)));
     return () => ends.abort();
   }, []);

@@ -20,6 +20,7 @@ import { Images } from "./images";
 import { Logs } from "./logs";
 import { Overview } from "./overview";
 import { Metrics } from "./metrics";
+import { Source } from "./source";
 import { RunStore } from "./store";
 import { Tables } from "./tables";
 
@@ -118,6 +119,7 @@ function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
     ...(panels.some((panel) => panel.metric.startsWith("system/")) ? [["system", "system"] as [RunTab, string]] : []),
     ["logs", "logs"],
     ["files", "files"],
+    ["source", "source"],
     ["children", "children"],
   ];
   return (
@@ -146,6 +148,8 @@ function Tab({ store, tab }: { store: RunStore; tab: RunTab }): ComponentChildre
       return <Logs store={store} />;
     case "files":
       return <Files store={store} />;
+    case "source":
+      return <Source store={store} />;
     case "children":
       return <Children store={store} />;
     default:
