@@ -148,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
             if not sql:
                 sql, body = body.decode(), b""
             match = FORMAT.search(sql)
-            if INSERT.match(sql) and match:
+            if body and match and INSERT.match(sql):  # without a body it brings its own SELECT
                 return self.insert(connection, sql[: match.start()], match[1], body), "TabSeparated"
             named = match[1] if match else "TabSeparated"
             return connection.query(sql + body.decode(), named, params=params).bytes(), named

@@ -18,6 +18,7 @@ from runstream_store.errors import (
     QueryTimeout,
     QueryTooLarge,
     RowsRefused,
+    TablesError,
     TablesLocked,
 )
 from runstream_store.identity import KEYS, VERSIONS
@@ -134,6 +135,24 @@ class TestRows:
     async def test_concurrent_inserts(self, tables: Tables) -> None:
         await asyncio.gather(*(tables.insert_points(points(number * 50, 100)) for number in range(20)))
         assert await count(tables) == 20 * 50 + 50
+
+    async def test_rows_made_of_other_rows(self, tables: Tables) -> None:
+        await tables.insert_points(points(0, 100))
+        for text in ("made", "x" * 100_000):  # also of what is too long for an address
+            columns = "workspace, run, kind, key, writer, seq, version, value, removed, precedence"
+            sql = """
+                SELECT 'w', 'r', 1, {key:String}, unhex('00112233445566778899aabbccddeeff'), count(),
+                    now64(9), {text:String}, 0, 0
+                FROM points FINAL
+            """
+            params = {"key": text[:4], "text": text}
+            await tables.derive("attributes", columns.split(", "), sql, params, timeout_s=60)
+            rows = await tables.query(
+                "SELECT value, seq FROM attributes FINAL WHERE key = {key:String}", {"key": text[:4]}
+            )
+            assert rows.to_pylist() == [{"value": text, "seq": 100}]
+        with pytest.raises(TablesError):
+            await tables.derive("attributes", ["key"], "SELECT nothing FROM nowhere", {}, timeout_s=60)
 
     async def test_an_empty_block_is_nothing(self, tables: Tables) -> None:
         await tables.insert_points(points(0, 0))

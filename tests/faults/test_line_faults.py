@@ -234,71 +234,65 @@ else:
 # -------------------------------------------------------------------------------- the log again
 
 
-if long():  # minutes, with all that the tests before have written
-
-    @pytest.mark.parametrize("seed", seeds(1, 2))
-    def test_the_topics_are_read_again(line: Line, outcomes: list[Outcome], seed: int) -> None:
-        """From their beginning: into tables that hold everything, and into tables that hold nothing."""
-        chance(seed, "replay")
-        full = Outcome("the topics read again into full tables", seed)
-        empty = Outcome("the topics read again into empty tables", seed)
-        outcomes += [full, empty]
-        training = line.last
-        if training is None or long():
-            with line.training(Outcome("before the topics are read again", seed), pace_s=PACE_S) as training:
-                time.sleep(2.0)
-        writer = line.cluster.services["writer"][0]
-        for outcome, emptied in ((full, TABLES[-1:]), (empty, TABLES)):
-            assert writer.stop() == 0
-            line.cluster.redis.engine.kill()  # it would still know the positions
-            line.truncate(emptied)
-            line.cluster.redis.start()
-            began = time.monotonic()
-            writer.start()
-            line.await_read_up()
-            outcome.recovery_s.append(time.monotonic() - began)
-            training.outcome = outcome
-            training.compare(training.truth())
-            assert line.rows_written() > outcome.elements  # it did read them again
-            line.note_peaks()
-            outcome.peaks_mib = dict(line.peaks)
+@pytest.mark.parametrize("seed", seeds(1, 2))
+def test_the_topics_are_read_again(line: Line, outcomes: list[Outcome], seed: int) -> None:
+    """From their beginning: into tables that hold everything, and into tables that hold nothing."""
+    chance(seed, "replay")
+    full = Outcome("the topics read again into full tables", seed)
+    empty = Outcome("the topics read again into empty tables", seed)
+    outcomes += [full, empty]
+    training = line.last
+    if training is None or long():
+        with line.training(Outcome("before the topics are read again", seed), pace_s=PACE_S) as training:
+            time.sleep(2.0)
+    writer = line.cluster.services["writer"][0]
+    for outcome, emptied in ((full, TABLES[-1:]), (empty, TABLES)):
+        assert writer.stop() == 0
+        line.cluster.redis.engine.kill()  # it would still know the positions
+        line.truncate(emptied)
+        line.cluster.redis.start()
+        began = time.monotonic()
+        writer.start()
+        line.await_read_up()
+        outcome.recovery_s.append(time.monotonic() - began)
+        training.outcome = outcome
+        training.compare(training.truth())
+        assert line.rows_written() > outcome.elements  # it did read them again
+        line.note_peaks()
+        outcome.peaks_mib = dict(line.peaks)
 
 
-if long():
-
-    @pytest.mark.parametrize("seed", seeds(1, 2))
-    def test_what_expires_in_the_log_is_counted_and_shown(
-        line: Line, outcomes: list[Outcome], seed: int
-    ) -> None:
-        """The writer is away for longer than the log keeps records."""
-        random_ = chance(seed, "expiry")
-        outcome = Outcome("positions expire while the writer is away", seed)
-        outcomes.append(outcome)
-        writer = line.cluster.services["writer"][0]
-        with line.training(outcome, pace_s=PACE_S, compare=False) as training:
-            time.sleep(1 + random_.random())
-            training.await_visible()
-            assert writer.stop() == 0
-            time.sleep(2 + random_.random())
-            expired = asyncio.run(expire(line, random_.random()))
-            time.sleep(1.0)
-            writer.start()
-        found = training.verify()
-        logged = sum(one["scalars"] + 3 * one["lists"] for one in training.truth())
-        stored = sum(one["stored"] for one in found["writers"])
-        missing = sum(one["missing"] for one in found["writers"])
-        outcome.elements, outcome.note = (
-            stored,
-            f"{missing:,} elements lost in {expired} expired records, all counted",
-        )
-        assert (found["state"], found["exit_code"]) == ("missing", 1)
-        assert stored + missing == logged == sum(one["logged"] for one in found["writers"])
-        assert missing > 0
-        assert sum(one["records"] for one in found["expired"]) >= expired
-        print(outcome)
-        with line.client() as client:  # without being asked to compare
-            shown = client.get_ledger("local", training.run, compare=False)
-        assert (shown.state, sum(one.missing for one in shown.writers)) == (7, missing)
+@pytest.mark.parametrize("seed", seeds(1, 2))
+def test_what_expires_in_the_log_is_counted_and_shown(line: Line, outcomes: list[Outcome], seed: int) -> None:
+    """The writer is away for longer than the log keeps records."""
+    random_ = chance(seed, "expiry")
+    outcome = Outcome("positions expire while the writer is away", seed)
+    outcomes.append(outcome)
+    writer = line.cluster.services["writer"][0]
+    with line.training(outcome, pace_s=PACE_S, compare=False) as training:
+        time.sleep(1 + random_.random())
+        training.await_visible()
+        assert writer.stop() == 0
+        time.sleep(2 + random_.random())
+        expired = asyncio.run(expire(line, random_.random()))
+        time.sleep(1.0)
+        writer.start()
+    found = training.verify()
+    logged = sum(one["scalars"] + 3 * one["lists"] for one in training.truth())
+    stored = sum(one["stored"] for one in found["writers"])
+    missing = sum(one["missing"] for one in found["writers"])
+    outcome.elements, outcome.note = (
+        stored,
+        f"{missing:,} elements lost in {expired} expired records, all counted",
+    )
+    assert (found["state"], found["exit_code"]) == ("missing", 1)
+    assert stored + missing == logged == sum(one["logged"] for one in found["writers"])
+    assert missing > 0
+    assert sum(one["records"] for one in found["expired"]) >= expired
+    print(outcome)
+    with line.client() as client:  # without being asked to compare
+        shown = client.get_ledger("local", training.run, compare=False)
+    assert (shown.state, sum(one.missing for one in shown.writers)) == (7, missing)
 
 
 async def expire(line: Line, share: float) -> int:

@@ -39,6 +39,11 @@ same = run.get_metrics()["loss"] == [number / 7 for number in range(20_000)]
 print(json.dumps([run.get_status(), same, run.get_portal_url()]))
 """
 
+SEARCH = """
+from runstream import Experiment, Workspace
+found = Experiment(Workspace.from_config(), "line").get_runs(filter="metrics.loss.count = 20000")
+print(*[run.id for run in found])
+"""
 
 STATUS = """
 import sys
@@ -122,6 +127,9 @@ def test_services_die_while_a_script_logs(place: Place, cluster: Cluster) -> Non
         "the end of the run to arrive",
     )
     assert read(place, cluster, run_id)[:2] == ["Completed", True]
+    wait_for(  # its summary follows what is read of the run itself
+        lambda: run_id in place.script(SEARCH, **cluster.client()).stdout.split(), "the run to be summarised"
+    )
 
 
 def test_all_ends_when_asked_and_goes_on(place: Place, cluster: Cluster) -> None:
@@ -134,6 +142,7 @@ def test_all_ends_when_asked_and_goes_on(place: Place, cluster: Cluster) -> None
     cluster.services["query"][0].start()  # which is all that a reader needs
     status, same, link = read(place, cluster, run_id)
     assert (status, same) == ("Completed", True)
+    assert run_id in place.script(SEARCH, **cluster.client()).stdout.split()  # done before the writers ended
     assert str(link).startswith(f"{cluster.http[0]}/")
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     with browser.open(cluster.login, timeout=60) as answer:

@@ -118,6 +118,11 @@ class Applied:
                 self._reached[record.position.partition] = record
         return bool(self._reached)
 
+    @property
+    def holding(self) -> bool:
+        """Whether positions wait for what is derived from them."""
+        return bool(self._held)
+
     async def save(self, passed: int) -> list[Position]:
         """Writes the positions to the table, and returns them.
 

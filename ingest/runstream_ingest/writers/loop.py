@@ -312,7 +312,8 @@ class WriterLoop(Generic[C]):
             if self._stopping.is_set():
                 return None
             self._changed.clear()
-            wait_s = min(due if save is None else min(due, save), now + 60.0) - now
+            look = now + (self._settings.applied_interval_s if applied.holding else 60.0)
+            wait_s = min(due if save is None else min(due, save), look) - now
             try:
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()

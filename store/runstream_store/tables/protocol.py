@@ -104,8 +104,9 @@ class Tables(Protocol):
     ) -> None:
         """Inserts what a SELECT gives, within the engine. For tables whose rows are made of other tables.
 
-        After an exception some rows may be there. Not one of the readers is used, and inserts do not wait for
-        it.
+        After an exception some rows may be there. A server's answer that was cut short is taken for a good
+        one: whoever derives looks through what is stale at its next start. Not one of the readers is used,
+        and inserts do not wait for it.
 
         :param columns: of the table, in the order of the SELECT's.
         :param sql: as of `query`.
