@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from runstream_query.buckets import Buckets
+from runstream_query.buckets import Buckets, bucket_width
 from runstream_query.elements import Source, array, names
 from runstream_query.plan import Unit
 from runstream_query.sql import Clause, ask
@@ -46,6 +46,18 @@ _BUCKETS: Final = f"""
 {_FIGURES} {{from}} AND p.step BETWEEN {{low:Int64}} AND {{high:Int64}}
 GROUP BY {{columns}}toUInt16(intDiv({_X}, {{width:UInt64}}))
 ORDER BY column, first_x
+"""
+# Of several metrics; a hash is made once for each name.
+_ALIKE: Final = f"""
+{_FIGURES.rstrip()}, toString(any(p.run)) AS run, toString(any(p.metric)) AS metric
+FROM points AS p
+WHERE p.workspace = {{workspace:String}} AND p.type BETWEEN 1 AND 3
+    AND (p.run, p.metric) IN {{units:Array(Tuple(String, String))}}{{condition}}
+    AND p.step BETWEEN {{low:Int64}} AND {{high:Int64}}
+GROUP BY
+    bitXor(bitXor(sipHash128(p.run, 'run'), sipHash128(p.metric, 'metric')), sipHash128(p.column, 'column')),
+    toUInt16(intDiv({_X}, {{width:UInt64}}))
+ORDER BY run, metric, column, first_x
 """
 _BINS: Final = f"""
 {_FIGURES} {{from}}{{within}}
@@ -119,14 +131,14 @@ class BucketRows:
 
     async def buckets(self, low: int, high: int, width: int) -> Series:
         """Buckets of the steps from `low` to `high`."""
-        return self._series(await self._ask(self._sql(_BUCKETS), low=low, high=high, width=width))
+        return _series(await self._ask(self._sql(_BUCKETS), low=low, high=high, width=width))
 
     async def bins(self, shift: int, parts: Sequence[str] | None = None) -> Series:
         """Buckets of 2^shift steps of all elements, or of those that some parts of the table have."""
         if parts is None:
-            return self._series(await self._ask(self._sql(_BINS.replace("{within}", "")), shift=shift))
+            return _series(await self._ask(self._sql(_BINS.replace("{within}", "")), shift=shift))
         sql = self._sql(_BINS.replace("{within}", " AND p._part IN {parts:Array(String)}"))
-        return self._series(await self._ask(sql, parts=parts, shift=shift))
+        return _series(await self._ask(sql, parts=parts, shift=shift))
 
     async def exact(self, series: Series) -> dict[str, Buckets]:
         """Asks which elements come first and last where that is not settled."""
@@ -159,21 +171,53 @@ class BucketRows:
         source = self.source
         return await ask(source.tables, sql, {**self.params, **extra}, source.timeout_s, heavy=True)
 
-    def _series(self, found: Any) -> Series:
-        if not found.num_rows:
-            return {}
-        bins = Bins(
-            first_x=array(found["first_x"]),
-            last_x=array(found["last_x"]),
-            min=array(found["min"]).astype(np.float64),
-            max=array(found["max"]).astype(np.float64),
-            first=array(found["first"]),
-            last=array(found["last"]),
-            non_finite=array(found["non_finite"]).astype(np.uint32),
-            last_time_ns=array(found["last_time_ns"]),
-            first_shared=array(found["first_shared"]).astype(np.bool_),
-            last_shared=array(found["last_shared"]).astype(np.bool_),
-        )
-        columns, codes = names(found["column"])
-        cuts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
-        return {columns[codes[low]]: bins.part(slice(low, high)) for low, high in pairwise(cuts)}
+
+async def alike(
+    source: Source, units: Sequence[Unit], buckets: int
+) -> dict[tuple[str, str], Mapping[str, Buckets]]:
+    """Buckets of metrics of one extent of which nothing is hidden, with one query: by run and metric, then by
+    column."""
+    extent = units[0].extent
+    assert extent is not None
+    selected = source.selection.elements()
+    params = {
+        "workspace": source.workspace,
+        "units": [unit.key for unit in units],
+        "low": extent[0],
+        "high": extent[1],
+        "width": bucket_width(*extent, buckets),
+        **selected.params,
+    }
+    sql = _ALIKE.replace("{condition}", selected.further)
+    found = await ask(source.tables, sql, params, source.timeout_s, heavy=True)
+    if not found.num_rows:
+        return {}
+    (runs, run), (metrics, metric) = names(found["run"]), names(found["metric"])
+    cuts = [0, *(np.flatnonzero((np.diff(run) != 0) | (np.diff(metric) != 0)) + 1).tolist(), len(run)]
+    by_key = {unit.key: unit for unit in units}
+    made: dict[tuple[str, str], Mapping[str, Buckets]] = {}
+    for low, high in pairwise(cuts):
+        key = runs[run[low]], metrics[metric[low]]
+        rows = BucketRows.of(source, by_key[key], by_key[key].columns)
+        made[key] = await rows.exact(_series(found.slice(low, high - low)))
+    return made
+
+
+def _series(found: Any) -> Series:
+    if not found.num_rows:
+        return {}
+    bins = Bins(
+        first_x=array(found["first_x"]),
+        last_x=array(found["last_x"]),
+        min=array(found["min"]).astype(np.float64),
+        max=array(found["max"]).astype(np.float64),
+        first=array(found["first"]),
+        last=array(found["last"]),
+        non_finite=array(found["non_finite"]).astype(np.uint32),
+        last_time_ns=array(found["last_time_ns"]),
+        first_shared=array(found["first_shared"]).astype(np.bool_),
+        last_shared=array(found["last_shared"]).astype(np.bool_),
+    )
+    columns, codes = names(found["column"])
+    cuts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+    return {columns[codes[low]]: bins.part(slice(low, high)) for low, high in pairwise(cuts)}

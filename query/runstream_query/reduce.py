@@ -4,15 +4,18 @@ Buckets have equal widths over the x axis of the metric: the step, or the row nu
 elements without a step. All columns of a metric share their buckets. Every figure is exact and is not
 changed by repeats.
 
-Most metrics are small: they are read and reduced here. A large one with steps is reduced by the engine, a
-very large one from its `levels`. A large one without steps has to be numbered, and is read piece by piece.
+Most metrics are small: they are read and reduced here. A large one with steps is reduced by the engine,
+several that were logged together with one query, and a very large one from its `levels`. A large one without
+steps has to be numbered, and is read piece by piece.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from bisect import bisect
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 from runstream.internal.v1 import twin_pb2
 from runstream.v1 import point_pb2, query_service_pb2
 from runstream_query import tokens
-from runstream_query.bucket_sql import BucketRows
+from runstream_query.bucket_sql import BucketRows, alike
 from runstream_query.buckets import Buckets, bucket_width, join_buckets, reduce_series
 from runstream_query.elements import Elements, Source
 from runstream_query.errors import InvalidArgument
@@ -32,6 +35,11 @@ from runstream_query.plan import NUMBERS, Unit, batches, plan_numbers
 MAX_BUCKETS: Final = 20_000
 _ENGINE_ELEMENTS: Final = 50_000
 """From here on the engine is faster than reading."""
+_ALIKE_ELEMENTS: Final = 5_000
+_ELEMENTS_A_BUCKET: Final = 8
+"""From here on it is so for each of several metrics."""
+_PACK_ELEMENTS: Final = 1_000_000
+"""Elements of metrics that are reduced with one query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +85,54 @@ class Reducer:
                 after=last,
                 without=list(made),
             )
-            for batch in batches(units, self.reader.settings.batch_elements):
-                for key in [key for key in made if key < batch[0].key]:
-                    yield made.pop(key)
-                if len(batch) == 1 and batch[0].weight > _ENGINE_ELEMENTS:
-                    yield await self.large(source, batch[0])
-                else:
-                    yield await self._small(source, batch)
-            for chunks in made.values():
-                yield chunks
+            packs = {unit.key: pack for pack in self._packs(source, units) for unit in pack}
+            levels = sorted(made)
+            # What is made at once lies between what is made alone.
+            for (packed, _), neighbours in groupby(
+                units, key=lambda unit: (unit.key in packs, bisect(levels, unit.key))
+            ):
+                for batch in self._batches(neighbours, alone=packed):
+                    first = batch[0]
+                    if packed and first.key not in made:
+                        made |= await self._alike(source, packs[first.key])
+                    for key in sorted(key for key in made if key < first.key):
+                        yield made.pop(key)
+                    if packed:
+                        yield made.pop(first.key)
+                    elif len(batch) == 1 and first.weight > _ENGINE_ELEMENTS:
+                        yield await self.large(source, first)
+                    else:
+                        yield await self._small(source, batch)
+            for key in sorted(made):
+                yield made[key]
+
+    def _batches(self, units: Iterable[Unit], *, alone: bool) -> Iterable[list[Unit]]:
+        if alone:
+            return ([unit] for unit in units)
+        return batches(units, self.reader.settings.batch_elements)
+
+    def _packs(self, source: Source, units: Sequence[Unit]) -> Iterator[list[Unit]]:
+        """Metrics of some length that can be reduced with one query: they have the same extent, as those
+        have that were logged together."""
+        members: dict[tuple[int, int], list[Unit]] = {}
+        least = max(_ALIKE_ELEMENTS, _ELEMENTS_A_BUCKET * self.buckets)
+        for unit in units:
+            if not unit.stepped or unit.extent is None or unit.count < least:
+                continue
+            if unit.key in source.hidden.first_steps:
+                continue
+            if self.levels is None or not self.levels.worth(source, unit):
+                members.setdefault(unit.extent, []).append(unit)
+        for same in members.values():
+            for pack in batches(same, _PACK_ELEMENTS):
+                if len(pack) > 1:
+                    yield pack
+
+    async def _alike(
+        self, source: Source, units: Sequence[Unit]
+    ) -> dict[tuple[str, str], list[twin_pb2.BucketChunk]]:
+        made = await alike(source, units, self.buckets)
+        return {unit.key: self._messages(source, unit, made.get(unit.key, {})) for unit in units}
 
     async def _of_levels(
         self, source: Source, runs: Sequence[str], after: tuple[str, str] | None

@@ -15,7 +15,8 @@ import pytest_asyncio
 from runstream.columns import Buckets, buckets_of
 from runstream.v1 import query_service_pb2
 from runstream_query import levels, reduce
-from runstream_query.bucket_sql import BucketRows, Series
+from runstream_query.bucket_sql import BucketRows, Series, alike
+from runstream_query.settings import QuerySettings
 from runstream_store.tables.clickhouse import ClickHouseTables
 from tests.integration.test_query_buckets import check
 from tests.reads import DECLARE, T0, Reads, Row, W, opened
@@ -27,7 +28,7 @@ VALUES: Sequence[Any] = [1.5, -2.0, 0.0, 7.25, math.nan, math.inf, -math.inf, 3,
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def reads(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Reads]:
-    async with opened(tmp_path_factory.mktemp("levels")) as made:
+    async with opened(tmp_path_factory.mktemp("levels"), QuerySettings(batch_elements=100)) as made:
         yield made
 
 
@@ -212,6 +213,77 @@ async def test_pages_are_as_the_stream(reads: Reads, small: Counter[str]) -> Non
                 break
             request.page_token = page.next_page_token
         assert found == {one.metric: one.first_x.tolist() for one in whole}
+
+
+async def test_metrics_come_in_order(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However each is made: with others, from a level, or one query for those that were logged together."""
+    monkeypatch.setattr(levels, "LEVEL_ELEMENTS", 100)
+    monkeypatch.setattr(levels, "_ELEMENTS_A_BIN", 2)
+    monkeypatch.setattr(levels, "_BINS_A_BUCKET", 1)
+    monkeypatch.setattr(reduce, "_ENGINE_ELEMENTS", 90)
+    monkeypatch.setattr(reduce, "_ALIKE_ELEMENTS", 50)
+    monkeypatch.setattr(reduce, "_ELEMENTS_A_BUCKET", 1)
+    run = reads.run()
+    sizes = [3, 120, 3, 60, 4, 60, 130, 5, 60]
+    rows = [
+        Row(float(n), metric=f"m{m}", step=n, seq=1000 * m + n, run=run)
+        for m, size in enumerate(sizes)
+        for n in range(size)
+    ]
+    await reads.log(rows)
+    for _ in range(2):
+        whole = await read(reads, run, 4)
+        assert [one.metric for one in whole] == [f"m{m}" for m in range(len(sizes))]
+        check(whole, rows, 4)
+    assert {metric for _, found, metric in reads.servicer._levels._kept if found == run} == {"m1", "m6"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_metrics_that_were_logged_together(
+    reads: Reads, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(reduce, "_ALIKE_ELEMENTS", 1)
+    monkeypatch.setattr(reduce, "_ELEMENTS_A_BUCKET", 0)
+    monkeypatch.setattr(reduce, "_PACK_ELEMENTS", 150)
+    chance, runs = random.Random(seed), [reads.run() for _ in range(2)]
+    low, high = (-20, 20) if seed else (-(2**63) + 1, 2**63 - 1)
+    rows = [
+        Row(
+            chance.choice(VALUES),
+            metric=metric,
+            column=chance.choice(["", "x"]),
+            step=step,
+            writer=chance.choice(W[1:3]),
+            seq=seq,
+            time=T0 + chance.randrange(9),
+            run=run,
+        )
+        for run in runs
+        for metric in ("a", "b", "c")
+        for seq, step in enumerate([low, high, *(chance.randrange(-20, 20) for _ in range(30))])
+    ]
+    for run in runs:  # so that both have the same extent
+        for metric in ("a", "b", "c"):
+            rows += [Row(0.0, metric=metric, step=step, seq=99 + (step > 0), run=run) for step in (low, high)]
+    await reads.log(rows, again=seed % 2)
+    packs: list[int] = []
+
+    async def counted(source: Any, units: Sequence[Any], buckets: int) -> Any:
+        packs.append(len(units))
+        return await alike(source, units, buckets)
+
+    monkeypatch.setattr(reduce, "alike", counted)
+    for most, metrics in (1, []), (5, []), (12, ["b"]):
+        reduction = query_service_pb2.Reduction(buckets=most)
+        request = reads.request(runs, reduction=reduction, metrics=metrics)
+        found = [
+            buckets_of(m.buckets) async for m in reads.servicer.get_metrics(request) if m.HasField("buckets")
+        ]
+        for run in runs:
+            logged = [row for row in rows if row.run == run and (not metrics or row.metric in metrics)]
+            check([one for one in found if one.run == run], logged, most)
+    assert sum(packs) == 6 + 6 + 2
+    assert min(packs) > 1
 
 
 async def test_few_are_kept(reads: Reads, small: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
