@@ -83,6 +83,24 @@ class ArtifactServicer:
             artifact=file.artifact, data=data, next_offset=stop if stop < end else 0
         )
 
+    async def check_artifacts(
+        self, request: messages.CheckArtifactsRequest
+    ) -> messages.CheckArtifactsResponse:
+        """Looks for the content of files."""
+        workspace, run = checked_run(request.run)
+        await self._barrier.reach_artifacts(request.barrier)
+        await self._kept.check_run(workspace, run)
+        bound_to = tokens.digest("CheckArtifacts", workspace, run)
+        after = tokens.decode(bound_to, request.page_token, str)[0] if request.page_token else ""
+        found = await self._reader.newest(workspace, run, "", after, _PAGE + 1)
+        more, paths = len(found) > _PAGE, [artifact.path for artifact in found[:_PAGE]]
+        count, missing = await self._reader.missing(workspace, run, paths)
+        return messages.CheckArtifactsResponse(
+            files=count,
+            missing=[version.artifact for version in missing],
+            next_page_token=tokens.encode(bound_to, [paths[-1]]) if more else "",
+        )
+
 
 def _range(request: messages.GetArtifactRequest, size: int) -> tuple[int, int]:
     """First byte, and the one after the last."""

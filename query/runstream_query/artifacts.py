@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from runstream_store.tables import Tables
 
 _PIECE: Final = 4 << 20  # read from the storage at once
 _MESSAGE: Final = 1 << 20
+_AT_ONCE: Final = 32  # questions to the storage
 
 _OF: Final = "workspace = {workspace:String} AND run = {run:String}"
 _UNDER: Final = f"{_OF} AND startsWith(path, {{prefix:String}})"
@@ -44,6 +46,11 @@ ORDER BY path, time, artifacts.writer, seq
 _MANIFEST: Final = f"""
 SELECT hex(manifest) AS manifest FROM artifacts
 WHERE {_OF} AND path = {{path:String}} AND hex(writer) = {{writer:String}} AND seq = {{seq:UInt64}} LIMIT 1
+"""
+_MANIFESTS: Final = f"""
+SELECT path, hex(writer) AS writer, seq, hex(any(manifest)) AS manifest FROM artifacts
+WHERE {_OF} AND path IN {{paths:Array(String)}}
+GROUP BY path, writer, seq
 """
 
 
@@ -117,6 +124,30 @@ class ArtifactReader:
         rows = await self._ask(_MANIFEST, {**params, "writer": found.writer, "seq": found.seq})
         manifest = artifact_pb2.ArtifactManifest.FromString(bytes.fromhex(rows[0]["manifest"]))
         return File(found.artifact, manifest.chunks)
+
+    async def missing(self, workspace: str, run: str, paths: Sequence[str]) -> tuple[int, list[Version]]:
+        """How many versions some paths have, and those whose content is not in the storage as it should be.
+
+        Content is stored under its digest, which was computed when it came: it is looked for, not read.
+        """
+        versions = await self.versions(workspace, run, paths)
+        manifests: dict[tuple[str, str, int], str] = {}
+        params: dict[str, object] = {"workspace": workspace, "run": run, "paths": list(paths)}
+        for row in await self._ask(_MANIFESTS, params):
+            manifests[row["path"], row["writer"], row["seq"]] = row["manifest"]
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def whole(version: Version) -> bool:
+            manifest = manifests[version.artifact.path, version.writer, version.seq]
+            chunks = artifact_pb2.ArtifactManifest.FromString(bytes.fromhex(manifest)).chunks
+            for chunk in chunks:
+                async with room:
+                    if await self._objects.size(chunk_key(chunk.sha256)) != chunk.size:
+                        return False
+            return True
+
+        found = await asyncio.gather(*map(whole, versions))
+        return len(versions), [version for version, good in zip(versions, found, strict=True) if not good]
 
     async def read(self, file: File, start: int, end: int) -> AsyncIterator[bytes]:
         """Bytes of a file from `start` to before `end`, in pieces of at most 1 MiB."""

@@ -81,6 +81,27 @@ class Artifacts:
                 return
             request.page_token = page.next_page_token
 
+    def check_artifacts(
+        self, workspace: str, run: str, *, positions: Positions = (), timeout_s: float = _BARRIER_S
+    ) -> tuple[int, list[artifact_service_pb2.Artifact]]:
+        """How many files a run has, every version counted, and those whose content is not in the storage."""
+        from runstream.client import bar
+        from runstream.v1 import artifact_service_pb2 as messages
+        from runstream.v1 import point_pb2
+
+        request = messages.CheckArtifactsRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
+        bar(request.barrier, positions, timeout_s, allow_settling=True)
+        files, missing = 0, []
+        while True:
+            page = self._call(
+                _ARTIFACTS + "CheckArtifacts", request, messages.CheckArtifactsResponse, timeout_s
+            )
+            files += page.files
+            missing.extend(page.missing)
+            if not page.next_page_token:
+                return files, missing
+            request.page_token = page.next_page_token
+
     def download_artifact(
         self,
         workspace: str,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from runstream.errors import NotFoundError, RunstreamError, ServiceError
+from runstream.errors import NotFoundError, RunstreamError, ServiceError, VersionError
 
 if TYPE_CHECKING:
     from runstream.client import Client
@@ -112,6 +112,10 @@ class Verification:
     writers: Sequence[WriterAccount]
     refusals: Sequence[Refusal] = ()
     """What was refused, and why."""
+    files: int | None = None
+    """Files that the run lists, every version counted; None: they could not be looked at."""
+    missing_files: Sequence[str] = ()
+    """Those whose content is not in the server's storage: path, and version."""
     expired: Sequence[Expired] = ()
     """Losses of the event log that may concern the run."""
     problem: str = ""
@@ -129,7 +133,7 @@ class Verification:
     def exit_code(self) -> int:
         """0 all is stored; 1 something is missing, or too much; 5 not all is here yet; 6 all is accounted
         for, and something was refused, dropped or lost."""
-        if self.state in ("missing", "surplus"):
+        if self.state in ("missing", "surplus") or self.missing_files:
             return MISSING
         if self.state not in ("proven", "counted"):
             return NOT_YET
@@ -155,6 +159,10 @@ class Verification:
                 f"  the event log lost {one.records:,} records of topic {one.topic}, partition "
                 f"{one.partition}, from offset {one.first}: they expired before they were stored"
             )
+        if self.files:
+            there = self.files - len(self.missing_files)
+            lines.append(f"  files: {self.files:,}, the content of {there:,} is in the storage")
+        lines += [f"  MISSING: the content of {name} is not stored" for name in self.missing_files[:20]]
         if self.problem:
             lines.append(f"  the server can't be asked: {self.problem}")
         return "\n".join(lines)
@@ -162,6 +170,8 @@ class Verification:
     def _verdict(self) -> str:
         stored = sum(one.stored for one in self.writers)
         how = f"{stored:,} elements of {len(self.writers):,} processes"
+        if self.missing_files and self.state not in ("missing", "surplus"):
+            return f"MISSING: the content of {len(self.missing_files):,} files is not in the storage"
         if self.state == "missing":
             missing = sum(max(one.missing, 0) for one in self.writers)
             return f"MISSING: {missing:,} elements are not accounted for"
@@ -284,9 +294,16 @@ def verify(connect: Callable[[], Client], local: Local, timeout_s: float) -> Ver
             break
         time.sleep(min(pause_s, max(deadline - time.monotonic(), 0.0)))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    found = _found(None, problem, local)
     if ledger is not None:
-        ledger = _ledger(connect, local, compare=True)
-    return _found(ledger, problem, local)
+        found = _found(_ledger(connect, local, compare=True), problem, local)
+        try:
+            files, missing = connect().check_artifacts(local.workspace, local.run)
+        except VersionError:  # an older server
+            return found
+        names = [f"{file.path} (version {file.version})" for file in missing]
+        found = replace(found, files=files, missing_files=names)
+    return found
 
 
 def _ledger(

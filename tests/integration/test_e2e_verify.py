@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -68,6 +69,24 @@ def test_without_a_server_it_is_told_what_is_in_the_spool(place: Place) -> None:
     code += "print(found.exit_code, 'can\\'t be asked' in str(found), bool(found))\n"
     printed = place.script(code).stdout.splitlines()
     assert printed[1:] == ["open True", "5 True False"]
+
+
+def test_files_whose_content_is_gone_are_told(place: Place) -> None:
+    place.up()
+    code = BEGIN + "import io\nfor n in range(3):\n"
+    code += "    run.upload_file(f'file{n}.bin', io.BytesIO(bytes([n]) * 1000))\n"
+    code += "run.upload_file('file0.bin', io.BytesIO(b'of another version'))\nrun.complete()\n"
+    run = place.script(code).stdout.split()[0]
+    status, found = verify(place, run)
+    assert (status, found["files"], found["missing_files"]) == (0, 4, [])
+    key = hashlib.sha256(bytes([0]) * 1000).hexdigest()
+    (content,) = (path for path in place.data.rglob(f"*{key[4:]}*") if path.is_file())
+    content.unlink()
+    status, found = verify(place, run)
+    assert (status, found["files"], found["missing_files"]) == (1, 4, ["file0.bin (version 1)"])
+    told = place.runstream("verify", run)
+    assert "MISSING: the content of 1 files is not in the storage" in told.stdout
+    assert "file0.bin (version 1)" in told.stdout
 
 
 def test_what_was_dropped_or_refused_is_told(place: Place) -> None:

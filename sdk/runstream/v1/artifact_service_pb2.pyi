@@ -259,3 +259,62 @@ class GetArtifactPageResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["artifact", b"artifact", "data", b"data", "next_offset", b"next_offset"]) -> None: ...
 
 global___GetArtifactPageResponse = GetArtifactPageResponse
+
+@typing.final
+class CheckArtifactsRequest(google.protobuf.message.Message):
+    """Request of CheckArtifacts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    BARRIER_FIELD_NUMBER: builtins.int
+    page_token: builtins.str
+    """Empty for the first page, else next_page_token of the page before with the same request."""
+    @property
+    def run(self) -> runstream.v1.point_pb2.RunRef:
+        """The run."""
+
+    @property
+    def barrier(self) -> runstream.v1.query_service_pb2.ReadBarrier:
+        """What to wait for."""
+
+    def __init__(
+        self,
+        *,
+        run: runstream.v1.point_pb2.RunRef | None = ...,
+        page_token: builtins.str = ...,
+        barrier: runstream.v1.query_service_pb2.ReadBarrier | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["barrier", b"barrier", "run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["barrier", b"barrier", "page_token", b"page_token", "run", b"run"]) -> None: ...
+
+global___CheckArtifactsRequest = CheckArtifactsRequest
+
+@typing.final
+class CheckArtifactsResponse(google.protobuf.message.Message):
+    """Response of CheckArtifacts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    files: builtins.int
+    """Number of files, every version counted, that this page has looked at."""
+    next_page_token: builtins.str
+    """Token of the next page; empty on the last. A page looks at 1,000 paths."""
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Artifact]:
+        """Those whose content is not whole: a chunk is not stored under its digest, or has another size."""
+
+    def __init__(
+        self,
+        *,
+        files: builtins.int = ...,
+        missing: collections.abc.Iterable[global___Artifact] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["files", b"files", "missing", b"missing", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___CheckArtifactsResponse = CheckArtifactsResponse

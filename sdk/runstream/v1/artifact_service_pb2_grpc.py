@@ -30,6 +30,11 @@ class ArtifactServiceStub(object):
                 request_serializer=runstream_dot_v1_dot_artifact__service__pb2.GetArtifactPageRequest.SerializeToString,
                 response_deserializer=runstream_dot_v1_dot_artifact__service__pb2.GetArtifactPageResponse.FromString,
                 )
+        self.CheckArtifacts = channel.unary_unary(
+                '/runstream.v1.ArtifactService/CheckArtifacts',
+                request_serializer=runstream_dot_v1_dot_artifact__service__pb2.CheckArtifactsRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_artifact__service__pb2.CheckArtifactsResponse.FromString,
+                )
 
 
 class ArtifactServiceServicer(object):
@@ -57,6 +62,13 @@ class ArtifactServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckArtifacts(self, request, context):
+        """Whether the content of a run's files is in the object storage: of all versions, chunk by chunk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArtifactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -74,6 +86,11 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     servicer.GetArtifactPage,
                     request_deserializer=runstream_dot_v1_dot_artifact__service__pb2.GetArtifactPageRequest.FromString,
                     response_serializer=runstream_dot_v1_dot_artifact__service__pb2.GetArtifactPageResponse.SerializeToString,
+            ),
+            'CheckArtifacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckArtifacts,
+                    request_deserializer=runstream_dot_v1_dot_artifact__service__pb2.CheckArtifactsRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_artifact__service__pb2.CheckArtifactsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,5 +151,22 @@ class ArtifactService(object):
         return grpc.experimental.unary_unary(request, target, '/runstream.v1.ArtifactService/GetArtifactPage',
             runstream_dot_v1_dot_artifact__service__pb2.GetArtifactPageRequest.SerializeToString,
             runstream_dot_v1_dot_artifact__service__pb2.GetArtifactPageResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CheckArtifacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runstream.v1.ArtifactService/CheckArtifacts',
+            runstream_dot_v1_dot_artifact__service__pb2.CheckArtifactsRequest.SerializeToString,
+            runstream_dot_v1_dot_artifact__service__pb2.CheckArtifactsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

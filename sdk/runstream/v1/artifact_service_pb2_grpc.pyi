@@ -41,6 +41,12 @@ class ArtifactServiceStub:
     ]
     """The same, by pages, for clients that can't read streams."""
 
+    CheckArtifacts: grpc.UnaryUnaryMultiCallable[
+        runstream.v1.artifact_service_pb2.CheckArtifactsRequest,
+        runstream.v1.artifact_service_pb2.CheckArtifactsResponse,
+    ]
+    """Whether the content of a run's files is in the object storage: of all versions, chunk by chunk."""
+
 class ArtifactServiceAsyncStub:
     """Reads the files of runs. Needs `authorization: Bearer <token>`."""
 
@@ -61,6 +67,12 @@ class ArtifactServiceAsyncStub:
         runstream.v1.artifact_service_pb2.GetArtifactPageResponse,
     ]
     """The same, by pages, for clients that can't read streams."""
+
+    CheckArtifacts: grpc.aio.UnaryUnaryMultiCallable[
+        runstream.v1.artifact_service_pb2.CheckArtifactsRequest,
+        runstream.v1.artifact_service_pb2.CheckArtifactsResponse,
+    ]
+    """Whether the content of a run's files is in the object storage: of all versions, chunk by chunk."""
 
 class ArtifactServiceServicer(metaclass=abc.ABCMeta):
     """Reads the files of runs. Needs `authorization: Bearer <token>`."""
@@ -88,5 +100,13 @@ class ArtifactServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runstream.v1.artifact_service_pb2.GetArtifactPageResponse, collections.abc.Awaitable[runstream.v1.artifact_service_pb2.GetArtifactPageResponse]]:
         """The same, by pages, for clients that can't read streams."""
+
+    @abc.abstractmethod
+    def CheckArtifacts(
+        self,
+        request: runstream.v1.artifact_service_pb2.CheckArtifactsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runstream.v1.artifact_service_pb2.CheckArtifactsResponse, collections.abc.Awaitable[runstream.v1.artifact_service_pb2.CheckArtifactsResponse]]:
+        """Whether the content of a run's files is in the object storage: of all versions, chunk by chunk."""
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
