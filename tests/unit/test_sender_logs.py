@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from runstream.sender import log_folder, logs
 from runstream.v1 import error_pb2, ingest_service_pb2
 from tests import spools
-from tests.sending import Sending
+from tests.sending import PATIENCE_S, Sending
 
 PATH = "logs/user_log.txt"
 SEED = 20261126
@@ -377,3 +379,57 @@ run.complete()
     )
     ended_when_everything_was_there(sending)
     assert sending.log.text("r", "user_logs/std_log.txt") == b"out\nerr\n"
+
+
+def test_a_folder_that_hangs_holds_up_nothing_but_itself(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one on a network file system whose server is gone."""
+    answers = threading.Event()
+    files = log_folder.files_of
+
+    def hanging(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+        assert answers.wait(PATIENCE_S)
+        return files(folder)
+
+    monkeypatch.setattr(log_folder, "files_of", hanging)
+    script(
+        sending,
+        """
+os.makedirs("logs")
+run = experiment.start_logging(run_id="r")
+print("printed")
+with open("logs/mine.txt", "w") as file: file.write("mine")
+run.log("a", 1.0)
+run.complete()
+""",
+    )
+    sending.until(lambda: reads(sending, PATH, b"printed\n"), "what was printed")
+    sending.until(lambda: sending.log.elements, "what was logged")
+    sending.steps(1.0)
+    assert not sending.log.of_kind("writer_drained")  # more is to come
+    answers.set()
+    ended_when_everything_was_there(sending)
+    assert reads(sending, "logs/mine.txt", b"mine")
+
+
+def test_a_folder_that_hangs_for_good_is_left_out(sending: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def hanging(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+        answers.wait(PATIENCE_S)
+        return iter(())
+
+    monkeypatch.setattr(log_folder, "files_of", hanging)
+    monkeypatch.setattr(logs, "_HANGS_S", 0.5)
+    script(
+        sending,
+        """
+os.makedirs("logs")
+run = experiment.start_logging(run_id="r")
+with open("logs/mine.txt", "w") as file: file.write("mine")
+run.complete()
+""",
+    )
+    ended_when_everything_was_there(sending)
+    answers.set()

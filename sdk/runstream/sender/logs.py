@@ -15,7 +15,8 @@ from typing import Any
 from runstream.sender import events
 from runstream.sender.definitions import Definitions
 from runstream.sender.header import Header
-from runstream.sender.log_folder import LogFolder
+from runstream.sender.log_folder import LogFolder, Read
+from runstream.sender.log_looks import Look
 from runstream.spool import folder as places
 from runstream.spool import layout
 from runstream.spool.records import Record, RecordFile
@@ -24,6 +25,7 @@ from runstream.v1 import log_pb2
 log = logging.getLogger("runstream.sender")
 
 _FOLDER_LOOK_S = 0.5
+_HANGS_S = 60.0  # a folder of a run that has ended is waited for so long
 
 Position = tuple[int, int]  # number of the file, place in it
 
@@ -46,6 +48,7 @@ class LogTail:
         self._folders: dict[int, list[LogFolder]] = {}
         for run, dumped in (kept or {}).get("folders", ()):
             self._folders.setdefault(run, []).append(LogFolder(**dumped))
+        self._looks: dict[str, tuple[Look, float]] = {}  # under way, and since when
         self._ready: deque[bytes] = deque()
         self._under_way = 0
         self._advance: tuple[LogFolder, str, list[int]] | None = None  # once what is under way is delivered
@@ -194,7 +197,7 @@ class LogTail:
         for run, of_run in list(self._folders.items()):
             for folder in of_run:
                 folder.closed = folder.closed or dead
-                read = folder.next()
+                read = self._look_into(folder, now)
                 if read is not None:
                     self._send_read(run, folder, read)
                     return True
@@ -204,7 +207,21 @@ class LogTail:
         self._next_look = now + _FOLDER_LOOK_S
         return False
 
-    def _send_read(self, run: int, folder: LogFolder, read: Any) -> None:
+    def _look_into(self, folder: LogFolder, now: float) -> Read | None:
+        """What is new in a folder, if that is known at once, or by now of an earlier look."""
+        known = self._looks.get(folder.folder)
+        look, since = known or (Look(folder), now)
+        if look.ended(patiently=known is None):
+            self._looks.pop(folder.folder, None)
+            return look.take(folder)
+        self._looks[folder.folder] = look, since
+        if folder.closed and now - since > _HANGS_S:
+            log.error("%s does not answer: the rest of its logs is left out", folder.folder)
+            folder.finished = True
+            del self._looks[folder.folder]
+        return None
+
+    def _send_read(self, run: int, folder: LogFolder, read: Read) -> None:
         self._advance = folder, read.path, read.place
         batch = self._batch(run, folder.prefix + read.path)
         for at in range(0, len(read.data), layout.MOST_PIECE_BYTES):
