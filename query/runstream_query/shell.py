@@ -89,7 +89,7 @@ class Shell:
                 asked = self._runs(workspace, experiment, query)
             case ["w", workspace, "r", run] | ["w", workspace, "r", run, str()] if _is_tab(segments):
                 asked = self._run(workspace, run)
-            case ["w", _, "compare"] | ["w", _, "models", *_] | ["compare"]:
+            case ["w", _, "compare"] | ["w", _, "models", *_] | ["compare"] | ["health"]:
                 asked = []
             case ["r", run]:
                 return await self._redirect(prefix, run)

@@ -15,6 +15,7 @@ from runstream_query.artifact_service import ArtifactServicer, artifact_service
 from runstream_query.artifacts import ArtifactReader
 from runstream_query.event_writer import EventWriter
 from runstream_query.files import Downloads
+from runstream_query.health_service import HealthServicer, health_service
 from runstream_query.kept import KeptFiles
 from runstream_query.log_files import LogDownloads
 from runstream_query.log_service import LogServicer, log_service
@@ -56,7 +57,9 @@ def services(engines: Engines, queries: QueryServicer, shares: Shares) -> tuple[
     artifacts = artifact_reader(engines, queries)
     models = model_reader(engines, queries)
     kept = KeptFiles(queries.runs, models)
+    timeout_s = queries.settings.query_timeout_s
     return (
+        health_service(HealthServicer(engines.log, engines.tables, engines.objects, engines.hot, timeout_s)),
         query_service(queries),
         log_service(LogServicer(log_reader(engines, queries), queries.barrier, queries.over)),
         artifact_service(ArtifactServicer(artifacts, queries.barrier, kept)),

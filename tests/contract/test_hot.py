@@ -27,6 +27,11 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def test_it_has_a_name_and_answers(hot: HotState, hot_url: str) -> None:
+    assert hot_url.startswith(hot.name)
+    assert await hot.problem() == ""
+
+
 class TestApplied:
     async def test_nothing_is_known_at_first(self, hot: HotState) -> None:
         assert await hot.applied("points", "points", 0, EPOCH) is None

@@ -231,7 +231,20 @@ def test_what_is_not_there_says_so(site: Site, visitor: Visit) -> None:
     page = visitor.open("/nowhere", ".empty")
 
 
+def test_how_the_server_is(site: Site, visitor: Visit) -> None:
+    page = visitor.open("/", "text=Health")
+    page.get_by_role("link", name="Health").click()
+    expect(page.get_by_role("heading", name="Storage and health")).to_be_visible()
+    expect(page.locator(".health-verdict")).to_have_text("All is well.")
+    engines = page.get_by_role("region", name="Engines")
+    expect(engines.locator("tbody tr")).to_have_count(4)
+    expect(engines.get_by_text("answers")).to_have_count(4)
+    tables = page.get_by_role("region", name="Tables")
+    expect(tables.locator("tr", has_text="points")).to_contain_text(re.compile(r"points\s*[1-9][\d,]*"))
+
+
 PAGES = {
+    "health": ("/health", ".health-verdict"),
     "experiments": ("/", "[data-row]"),
     "runs": ("/w/local/e/diabetes", "[data-run]"),
     "overview": ("FULL", ".pairs"),

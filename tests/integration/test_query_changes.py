@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from runstream.v1 import ingest_service_pb2, point_pb2, run_pb2, workspace_pb2
+from runstream.v1 import error_pb2, health_service_pb2, ingest_service_pb2, point_pb2, run_pb2, workspace_pb2
 from runstream.v1 import query_service_pb2 as reading
 from runstream.v1 import run_service_pb2 as messages
 from runstream_ingest.writers.loop import WriterLoop
@@ -28,6 +28,7 @@ from runstream_query.errors import (
     Unauthenticated,
 )
 from runstream_query.event_writer import EventWriter
+from runstream_query.health_service import HealthServicer, health_service
 from runstream_query.run_service import RunServicer, run_service
 from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
@@ -35,11 +36,13 @@ from runstream_query.shares import Shares, run_refs
 from runstream_query.summariser import Summariser
 from runstream_server.drain import log_ends
 from runstream_store.credentials import Authenticator
+from runstream_store.errors import ObjectsUnavailable
 from runstream_store.hot import HotState, open_hot
 from runstream_store.hot.channels import COMMANDS
 from runstream_store.log import open_log
+from runstream_store.objects import Objects, open_objects
 from runstream_store.tables import Tables, open_tables
-from tests.reads import TOKEN, Row, points
+from tests.reads import T0, TOKEN, Row, W, points, to_table
 
 ME = Caller("me")
 WAIT = 60_000
@@ -48,8 +51,9 @@ WAIT = 60_000
 class Site:
     """A log, a writer of runs, a summariser, and the two services."""
 
-    def __init__(self, tables: Tables, hot: HotState, log: Any) -> None:
+    def __init__(self, tables: Tables, hot: HotState, log: Any, objects: Objects) -> None:
         self.tables, self.hot = tables, hot
+        self.log, self.objects = log, objects
         self.events = EventWriter(log)
         self.now_s = 0
         self.queries = QueryServicer(tables, hot, epochs=log.epoch, ends=partial(log_ends, log))
@@ -100,7 +104,8 @@ class Site:
 
     @property
     def services(self) -> tuple[Service, ...]:
-        return query_service(self.queries), run_service(self.changes)
+        health = HealthServicer(self.log, self.tables, self.objects, self.hot, 30)
+        return query_service(self.queries), run_service(self.changes), health_service(health)
 
     async def call(self, name: str, request: Any, token: str) -> Any:
         """A call as a port makes it."""
@@ -126,7 +131,8 @@ async def opened(folder: Path) -> AsyncIterator[Site]:
     writer = WriterLoop(log, tables, hot, RunsSink(), derived=summariser)
     summarising, writing = asyncio.create_task(summariser.run()), asyncio.create_task(writer.run())
     try:
-        yield Site(tables, hot, log)
+        objects = await open_objects(f"file://{folder}/objects")
+        yield Site(tables, hot, log, objects)
     finally:
         writer.stop()
         await writing
@@ -434,3 +440,79 @@ async def test_all_runs_of_a_request_are_found() -> None:
     selection = reading.MetricSelection(runs=refs)
     page = reading.GetMetricsPageRequest(request=reading.GetMetricsRequest(selection=selection))
     assert list(run_refs(page)) == refs
+
+
+async def test_how_the_server_is(site: Site) -> None:
+    run = await site.start()
+    await site.get(run)
+    both = [run.run, "another"]
+    letters = [_letter(run=name, offset=n, elements=n + 1) for n, name in enumerate([*both, run.run, ""])]
+    again = _letter(run=run.run, offset=9, elements=1, seq_end=5)
+    repeated = [again, {**again, "offset": 10}]
+    lost = _letter(run="", offset=7, elements=3, code=error_pb2.ERROR_CODE_UNAVAILABLE, workspace="")
+    await site.tables.insert("dead_letters", to_table("dead_letters", [*letters, *repeated, lost]))
+    found = await site.call("GetHealth", health_service_pb2.GetHealthRequest(), TOKEN)
+    roles = [(one.role, one.engine, one.problem) for one in found.engines]
+    assert roles == [
+        (1, "sqlite", ""),
+        (2, "chdb", ""),
+        (3, site.objects.capabilities.name, ""),
+        (4, "memory", ""),
+    ]
+    events = next(one for one in found.lags if one.topic == "runs")
+    assert events.next_offset > 0
+    assert events.waiting == 0
+    assert {"run_events", "dead_letters"} <= {one.table for one in found.tables if one.rows}
+    assert all(0 < disk.free_bytes < disk.total_bytes for disk in found.disks)
+    assert found.disks
+    (dead,) = found.dead_letters
+    assert (dead.topic, dead.reason, dead.records, dead.elements, dead.runs) == ("points", "no", 5, 11, 2)
+    assert (dead.workspace, dead.run) == ("ws", run.run)
+    (expired,) = found.expired
+    assert (expired.topic, expired.first, expired.records) == ("points", 7, 3)
+    assert sum(host.writers for host in found.hosts) > 0
+    assert all(host.responding == host.writers for host in found.hosts)
+
+
+async def test_how_the_server_is_when_an_engine_is_away(site: Site) -> None:
+    class Away:
+        capabilities = site.objects.capabilities
+
+        async def size(self, key: str) -> int:
+            raise ObjectsUnavailable(f"nobody answers for {key[:3]}")
+
+    away: Any = Away()
+    servicer = HealthServicer(site.log, site.tables, away, site.hot, 30)
+    found = await servicer.get_health(health_service_pb2.GetHealthRequest())
+    assert [one.role for one in found.engines if one.problem] == [health_service_pb2.ENGINE_ROLE_OBJECTS]
+    assert found.tables
+
+
+async def test_a_shared_link_does_not_tell_how_the_server_is(site: Site) -> None:
+    run = await site.start()
+    made = await share(site, runs=[run])
+    with pytest.raises(PermissionDenied):
+        await site.call("GetHealth", health_service_pb2.GetHealthRequest(), made.token)
+
+
+def _letter(**more: Any) -> dict[str, Any]:
+    """A dead letter."""
+    row = {
+        "topic": "points",
+        "partition": 0,
+        "epoch": W[0],
+        "offset": 0,
+        "workspace": "ws",
+        "run": "",
+        "writer": W[1],
+        "first_seq": 0,
+        "seq_end": 0,
+        "code": 1,
+        "reason": "no",
+        "elements": 0,
+        "received_time": T0 + more["offset"],
+        "digest": 0,
+        "digested": 0,
+        "events": 0,
+    }
+    return {**row, **more}

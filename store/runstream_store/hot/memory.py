@@ -115,6 +115,15 @@ class MemoryHotState:
         self._channels: dict[str, set[MemorySubscription]] = {}
         self._closed = False
 
+    @property
+    def name(self) -> str:
+        """See `HotState.name`."""
+        return "memory"
+
+    async def problem(self) -> str:
+        """See `HotState.problem`."""
+        return ""
+
     async def set_applied(self, consumer: str, position: Position, /) -> None:
         """See `HotState.set_applied`."""
         self.check_open()

@@ -61,6 +61,15 @@ class HotState(Protocol):
     is answered with what is known, and no writer is called dead meanwhile.
     """
 
+    @property
+    def name(self) -> str:
+        """The engine's name."""
+        ...
+
+    async def problem(self) -> str:
+        """Why the engine can't be reached now; empty when it can."""
+        ...
+
     async def set_applied(self, consumer: str, position: Position, /) -> None:
         """Tells that the tables hold everything up to and including the position, and wakes who waits for it.
 

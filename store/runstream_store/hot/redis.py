@@ -115,6 +115,19 @@ class RedisHotState:
             logger.warning("the hot state starts without Redis: %r", error)
         return state
 
+    @property
+    def name(self) -> str:
+        """See `HotState.name`."""
+        return "redis"
+
+    async def problem(self) -> str:
+        """See `HotState.problem`."""
+        try:
+            await self._client.ping()
+        except UNREACHABLE as error:
+            return str(error) or type(error).__name__
+        return ""
+
     # --------------------------------------------------------------------------------- positions
 
     async def set_applied(self, consumer: str, position: Position, /) -> None:

@@ -12,6 +12,7 @@ export type Route =
   | { page: "run"; workspace: string; run: string; tab: RunTab }
   | { page: "compare"; workspace: string; runs: string[] }
   | { page: "models"; workspace: string; model: string }
+  | { page: "health" }
   | { page: "nowhere" };
 
 /** The route of a path below the prefix; `query` as it stands after the question mark. */
@@ -20,6 +21,7 @@ export function routeOf(path: string, query: string): Route {
   const [first, workspace = "", kind, name = "", tab = "overview"] = parts;
   if (first === undefined) return { page: "experiments", workspace: "" };
   if (first === "compare" && parts.length === 1) return compare("", query);
+  if (first === "health" && parts.length === 1) return { page: "health" };
   if (first !== "w" || !workspace) return { page: "nowhere" };
   if (kind === undefined) return { page: "experiments", workspace };
   if (kind === "compare" && parts.length === 3) return compare(workspace, query);
@@ -62,6 +64,8 @@ export function runPath(workspace: string, run: string, tab: RunTab = "overview"
 export function modelsPath(workspace: string, model = ""): string {
   return `/w/${quoted(workspace)}/models${model ? `/${quoted(model)}` : ""}`;
 }
+
+export const HEALTH_PATH = "/health";
 
 export function comparePath(workspace: string, runs: readonly string[]): string {
   return `/w/${quoted(workspace)}/compare?runs=${runs.map(quoted).join(",")}`;

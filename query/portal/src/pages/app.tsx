@@ -3,6 +3,7 @@
 import { shell } from "../api/shell";
 import { Compare } from "./compare/page";
 import { Experiments } from "./experiments";
+import { Health } from "./health";
 import { Help } from "./help";
 import { Page } from "./layout";
 import { Models } from "./models";
@@ -37,6 +38,8 @@ function Routed() {
       return <Compare workspace={at.workspace} runs={at.runs} />;
     case "models":
       return <Models workspace={at.workspace} model={at.model} />;
+    case "health":
+      return <Health />;
     default:
       return (
         <Page title="Nothing here">

@@ -4,7 +4,8 @@ import { useMemo } from "preact/hooks";
 import { query } from "../api/clients";
 import type { Experiment } from "../api/gen/query_service_pb";
 import { ArchiveView } from "../api/gen/query_service_pb";
-import { experimentPath, experimentsPath, modelsPath } from "../data/address";
+import { shell } from "../api/shell";
+import { experimentPath, experimentsPath, HEALTH_PATH, modelsPath } from "../data/address";
 import { count, plural } from "../data/numbers";
 import { toMs } from "../data/times";
 import { useAnswer } from "./answer";
@@ -46,6 +47,7 @@ export function Experiments({ workspace }: { workspace: string }) {
         {spaces.map((name) => (
           <a key={name} class="button" href={href(modelsPath(name))}>Models{spaces.length > 1 && <Text text={` of ${name}`} />}</a>
         ))}
+        {!shell.share && <a class="button" href={href(HEALTH_PATH)}>Health</a>}
         <label class="check">
           <input type="checkbox" checked={archive === ArchiveView.ALL} onChange={(event) => setParams({ archived: event.currentTarget.checked ? "1" : "" })} />
           archived
