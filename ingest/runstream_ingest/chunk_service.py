@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 SERVICE: Final = chunk_service_pb2.DESCRIPTOR.services_by_name["ChunkService"].full_name
 
-_BUDGET_BYTES: Final = 160 * limits.MiB  # two of the largest, and many small ones
+_BUDGET_BYTES: Final = 96 * limits.MiB  # one of the largest, and many small ones
 _FIND: Final = 1_000
 _SILENCE_S: Final = 60.0  # in the middle of a chunk
 _SMALL: Final = 64 << 10

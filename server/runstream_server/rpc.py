@@ -24,6 +24,9 @@ _OPTIONS: list[tuple[str, int]] = [
     # Senders behind NATs ping; do not take that for an attack.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Else the window of each stream grows with its speed, and gRPC holds as much as the budgets allow us.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 2 << 20),
 ]
 
 
