@@ -39,7 +39,7 @@ _ACTIVITY_SPAN_S: Final = 30 * 86_400
 _RUNS: Final = 50
 _COLUMNS: Final = ("params.*", "tags.*", "properties.*", "metrics.*")
 _TABS: Final = frozenset(
-    ("overview", "metrics", "tables", "images", "system", "logs", "files", "source", "children")
+    ("overview", "metrics", "tables", "images", "system", "logs", "files", "source", "children", "ledger")
 )
 
 Answers = list[tuple[str, Message, Awaitable[Message]]]

@@ -179,6 +179,16 @@ def test_the_source_is_browsed_compared_and_saved(site: Site, visitor: Visit, tm
 def test_the_ledger_is_on_the_page(site: Site, visitor: Visit) -> None:
     page = visitor.open(site.full, ".run-head")
     expect(page.locator(".ledger")).to_contain_text(re.compile(r"logged ([\d,]+) = stored \1"))
+    page.locator("a.ledger").click()
+    expect(page.locator(".ledger-verdict")).to_contain_text("Everything that was accepted is in the tables.")
+    page.get_by_role("button", name="Compare with what is stored").click()
+    expect(page.locator(".ledger-verdict")).to_contain_text("compared one by one")
+    table = page.get_by_role("region", name="Ledger of the writers")
+    heads = table.locator("thead th").all_inner_texts()
+    row = dict(zip(heads, table.locator("tbody tr").first.locator("td").all_inner_texts(), strict=True))
+    assert row["verdict"] == "proven"
+    assert row["logged"] == row["stored"]
+    assert int(row["logged"].replace(",", "")) > LONG
 
 
 def test_what_others_wrote_does_nothing(site: Site, visitor: Visit) -> None:
@@ -251,6 +261,7 @@ PAGES = {
     "metrics": ("FULL/metrics", ".tiles"),
     "tables": ("FULL/tables", '[data-table="note"] td'),
     "source": ("FULL/source?with=OTHER&file=train.py", ".diff-added"),
+    "ledger": ("FULL/ledger?compare=1", "text=compared one by one"),
     "compare": ("COMPARE", ".differences"),
 }
 

@@ -1,6 +1,6 @@
 // The ledger of a run: what was logged, and what became of it.
 
-import type { Run, WriterInfo } from "../api/gen/query_service_pb";
+import { LedgerState, type Run, type WriterInfo, type WriterLedger } from "../api/gen/query_service_pb";
 import { WriterOutcome, WriterRole } from "../api/gen/run_pb";
 import { count } from "./numbers";
 
@@ -75,4 +75,88 @@ export function ranksOf(run: Run): number[] {
   const ranks = new Set<number>();
   for (const writer of run.writers) if (writer.started?.rank !== undefined) ranks.add(writer.started.rank);
   return [...ranks].sort((a, b) => a - b);
+}
+
+export interface Verdict {
+  word: string;
+  text: string;
+  tone: "good" | "bad" | "wait" | "quiet";
+}
+
+/** What a state of the ledger means. */
+export function verdictOf(state: LedgerState): Verdict {
+  switch (state) {
+    case LedgerState.PROVEN:
+      return { word: "proven", tone: "good", text: "Each element that was logged is stored, or was refused and counted: compared one by one." };
+    case LedgerState.COUNTED:
+      return { word: "counted", tone: "good", text: "As many elements are stored as were logged. They could not all be compared one by one." };
+    case LedgerState.APPLIED:
+      return { word: "stored", tone: "good", text: "Everything that was accepted is in the tables." };
+    case LedgerState.ARRIVING:
+      return { word: "arriving", tone: "wait", text: "Everything was accepted; the last of it is on its way into the tables." };
+    case LedgerState.OPEN:
+      return { word: "open", tone: "wait", text: "More may come: a process goes on, or its sender has not delivered everything." };
+    case LedgerState.SURPLUS:
+      return { word: "surplus", tone: "bad", text: "More is stored than was said to be logged." };
+    case LedgerState.MISSING:
+      return { word: "missing", tone: "bad", text: "Something that was accepted is neither stored nor counted as refused." };
+    default:
+      return { word: "not known", tone: "quiet", text: "Nothing is known yet about the processes that write this run." };
+  }
+}
+
+/** What is missing, in words: "3 elements, 1 event"; empty when nothing is. */
+export function missingText(ledger: WriterLedger): string {
+  const parts: string[] = [];
+  for (const [number, one] of [[ledger.missing, "element"], [ledger.missingEvents, "event"]] as const) {
+    if (number) parts.push(`${count(number < 0n ? -number : number)} ${one}${number === 1n || number === -1n ? "" : "s"}${number < 0n ? " too many" : ""}`);
+  }
+  return parts.join(", ");
+}
+
+export interface Attempt {
+  /** From 1, by start. */
+  number: number;
+  launch: string;
+  restart: number;
+  startedNs: bigint;
+  /** 0 while one of its processes goes on. */
+  endedNs: bigint;
+  ranks: number[];
+  writers: number;
+  /** Its processes that ended otherwise than cleanly. */
+  failed: number;
+}
+
+/** The launches of a run by their start; writers of no launch are left out. */
+export function attemptsOf(run: Run): Attempt[] {
+  const found = new Map<string, Attempt>();
+  for (const writer of run.writers) {
+    const { started, ended } = writer;
+    if (!started?.launch) continue;
+    const key = `${started.launch}\n${started.restart}`;
+    const attempt = found.get(key) ?? { number: 0, launch: started.launch, restart: started.restart, startedNs: writer.startedTimeNs, endedNs: 1n, ranks: [], writers: 0, failed: 0 };
+    found.set(key, attempt);
+    attempt.writers++;
+    if (writer.startedTimeNs < attempt.startedNs) attempt.startedNs = writer.startedTimeNs;
+    if (!writer.endedTimeNs) attempt.endedNs = 0n;
+    else if (attempt.endedNs && writer.endedTimeNs > attempt.endedNs) attempt.endedNs = writer.endedTimeNs;
+    if (started.rank !== undefined && !attempt.ranks.includes(started.rank)) attempt.ranks.push(started.rank);
+    if (ended && ended.outcome !== WriterOutcome.CLEAN) attempt.failed++;
+  }
+  return [...found.values()]
+    .sort((a, b) => (a.startedNs < b.startedNs ? -1 : a.startedNs > b.startedNs ? 1 : a.restart - b.restart))
+    .map((attempt, i) => ({ ...attempt, number: i + 1, ranks: attempt.ranks.sort((a, b) => a - b) }));
+}
+
+/** Whole numbers as ranges: "0–3, 7". */
+export function rangesText(numbers: readonly number[]): string {
+  const parts: string[] = [];
+  for (let i = 0; i < numbers.length; ) {
+    let end = i;
+    while (end + 1 < numbers.length && numbers[end + 1] === numbers[end]! + 1) end++;
+    parts.push(end > i ? `${numbers[i]}–${numbers[end]}` : String(numbers[i]));
+    i = end + 1;
+  }
+  return parts.join(", ");
 }

@@ -154,7 +154,7 @@ function NotStored({ health }: { health: GetHealthResponse }) {
           <td class="number">{count(one.elements)}</td>
           <td class="number">{one.runs ? count(one.runs) : <span class="quiet">not known</span>}</td>
           <td><Ago ms={toMs(one.lastTimeNs)} /></td>
-          <td>{one.run && <a href={`${href(runPath(one.workspace, one.run))}#ledger`}><Text text={one.run} /></a>}</td>
+          <td>{one.run && <a href={href(runPath(one.workspace, one.run, "ledger"))}><Text text={one.run} /></a>}</td>
         </tr>
       ))}
     </Table>

@@ -7,7 +7,6 @@ import { AttributeKind } from "../../api/gen/run_pb";
 import type { Attribute, Run } from "../../api/gen/query_service_pb";
 import { shell } from "../../api/shell";
 import { runPath } from "../../data/address";
-import { hex, ledgerOf, roleText, writerState } from "../../data/ledger";
 import { count, plural } from "../../data/numbers";
 import { panelsOf } from "../../data/series";
 import { toMs } from "../../data/times";
@@ -41,7 +40,6 @@ export function Overview({ store }: { store: RunStore }) {
       </div>
       <Attributes title="Properties" attributes={properties} />
       <Attributes title="Environment" attributes={system} folded />
-      <LedgerTable run={run} />
     </div>
   );
 }
@@ -193,71 +191,6 @@ function Latest({ store }: { store: RunStore }) {
         </tbody>
       </table>
       {panels.length > SHOWN && <p><a href={href(runPath(store.workspace, store.id, "metrics"))}>All {plural(panels.length, "metric")}</a></p>}
-    </section>
-  );
-}
-
-function LedgerTable({ run }: { run: Run }) {
-  const ledger = ledgerOf(run);
-  return (
-    <section id="ledger">
-      <h2>Ledger</h2>
-      {run.rejections.map((one, i) => (
-        <p key={i} class="bad">
-          Not stored: {plural(one.elements, "element")} in {plural(one.records, "record")}. {one.reason}
-        </p>
-      ))}
-      {run.writers.length === 0 ? (
-        <p class="quiet">Nothing is known yet about the processes that write this run.</p>
-      ) : (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Ledger of the writers">
-          <table class="grid">
-            <thead>
-              <tr>
-                <th>writer</th><th>part</th><th class="number">rank</th><th>process</th><th>started</th><th>state</th>
-                <th class="number">logged</th><th class="number">refused</th><th class="number">dropped</th><th class="number">lost</th>
-              </tr>
-            </thead>
-            <tbody>
-              {run.writers.slice(0, 200).map((writer) => {
-                const id = hex(writer.writer);
-                const { drained, started } = writer;
-                return (
-                  <tr key={id}>
-                    <td><code title={id}>{id.slice(0, 8)}</code></td>
-                    <td>{roleText(started?.role ?? 0)}</td>
-                    <td class="number">{started?.rank ?? ""}</td>
-                    <td><Text text={started?.host ? `${started.host}:${started.pid}` : ""} /></td>
-                    <td><Ago ms={toMs(writer.startedTimeNs)} /></td>
-                    <td>{writerState(writer)}</td>
-                    {drained ? (
-                      <>
-                        <td class="number">{count(drained.logged)}</td>
-                        <td class={`number ${drained.rejected ? "bad" : ""}`}>{count(drained.rejected)}</td>
-                        <td class={`number ${drained.dropped ? "bad" : ""}`}>{count(drained.dropped)}</td>
-                        <td class={`number ${drained.lost ? "bad" : ""}`}>{count(drained.lost)}</td>
-                      </>
-                    ) : (
-                      <td class="quiet" colSpan={4}>counted when it has ended</td>
-                    )}
-                  </tr>
-                );
-              })}
-            </tbody>
-            {run.writers.length > 1 && (
-              <tfoot>
-                <tr>
-                  <th scope="row" colSpan={6}>{plural(run.writers.length, "writer")}</th>
-                  <td class="number">{count(ledger.logged)}</td>
-                  <td class="number">{count(ledger.rejected)}</td>
-                  <td class="number" colSpan={2}>{count(ledger.lost)}</td>
-                </tr>
-              </tfoot>
-            )}
-          </table>
-          {run.writers.length > 200 && <p class="quiet">The first 200 writers.</p>}
-        </div>
-      )}
     </section>
   );
 }

@@ -17,6 +17,7 @@ import { RunActions } from "./actions";
 import { Children } from "./children";
 import { Files } from "./files";
 import { Images } from "./images";
+import { LedgerTab } from "./ledger";
 import { Logs } from "./logs";
 import { Overview } from "./overview";
 import { Metrics } from "./metrics";
@@ -76,7 +77,7 @@ function Head({ store, run }: { store: RunStore; run: Run }) {
       {run.attempts > 1 && <span class="run-fact">attempt {run.attempts}</span>}
       <a
         class={`run-fact ledger ${ledger.whole ? "good" : ledger.rejected || ledger.lost ? "bad" : "quiet"}`}
-        href={`${href(runPath(store.workspace, store.id))}#ledger`}
+        href={href(runPath(store.workspace, store.id, "ledger"))}
         title="What was logged, and what became of it"
       >
         {ledgerText(ledger, run.settling)}
@@ -121,6 +122,7 @@ function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
     ["files", "files"],
     ["source", "source"],
     ["children", "children"],
+    ["ledger", "ledger"],
   ];
   return (
     <nav class="tabs" aria-label="Parts of the run">
@@ -152,6 +154,8 @@ function Tab({ store, tab }: { store: RunStore; tab: RunTab }): ComponentChildre
       return <Source store={store} />;
     case "children":
       return <Children store={store} />;
+    case "ledger":
+      return <LedgerTab store={store} />;
     default:
       return <Overview store={store} />;
   }

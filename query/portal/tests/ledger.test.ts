@@ -1,0 +1,31 @@
+import { create } from "@bufbuild/protobuf";
+import { expect, test } from "vitest";
+import { LedgerState, RunSchema, WriterLedgerSchema } from "../src/api/gen/query_service_pb";
+import { WriterOutcome } from "../src/api/gen/run_pb";
+import { attemptsOf, missingText, rangesText, verdictOf } from "../src/data/ledger";
+
+test("every state of the ledger has its own words", () => {
+  const states = Object.values(LedgerState).filter((state) => typeof state === "number");
+  expect(new Set(states.map((state) => verdictOf(state).text)).size).toBe(states.length);
+  expect(verdictOf(LedgerState.MISSING).tone).toBe("bad");
+});
+
+test("what is missing", () => {
+  expect(missingText(create(WriterLedgerSchema, { missing: 1n, missingEvents: 2n }))).toBe("1 element, 2 events");
+  expect(missingText(create(WriterLedgerSchema, { missing: -3n }))).toBe("3 elements too many");
+  expect(missingText(create(WriterLedgerSchema, {}))).toBe("");
+});
+
+test("attempts by their start, with their ranks", () => {
+  const writer = (launch: string, restart: number, rank: number, startedTimeNs: bigint, endedTimeNs: bigint, outcome = WriterOutcome.CLEAN) => ({
+    started: { launch, restart, rank }, startedTimeNs, endedTimeNs, ...(endedTimeNs ? { ended: { outcome } } : {}),
+  });
+  const run = create(RunSchema, {
+    writers: [writer("b", 1, 0, 20n, 0n), writer("a", 0, 1, 11n, 15n, WriterOutcome.EXCEPTION), writer("a", 0, 0, 10n, 14n), writer("b", 1, 2, 21n, 30n), { started: { launch: "" } }],
+  });
+  expect(attemptsOf(run)).toEqual([
+    { number: 1, launch: "a", restart: 0, startedNs: 10n, endedNs: 15n, ranks: [0, 1], writers: 2, failed: 1 },
+    { number: 2, launch: "b", restart: 1, startedNs: 20n, endedNs: 0n, ranks: [0, 2], writers: 2, failed: 0 },
+  ]);
+  expect([rangesText([0, 1, 2, 5, 7, 8]), rangesText([])]).toEqual(["0–2, 5, 7–8", ""]);
+});
