@@ -142,6 +142,7 @@ class Source:
         identity: bool = False,
         place: bool = False,
         text: bool = True,
+        numbered: bool = True,
         window: Window | None = None,
         after: Key | None = None,
         limit: int | None = None,
@@ -151,6 +152,7 @@ class Source:
         :param identity: with writer, seq, idx and rank.
         :param place: with all that `Elements.key` needs.
         :param text: with texts.
+        :param numbered: with what tells rows from each other, where elements alone don't.
         :param window: only a part of a single metric.
         :param after: only what comes after this place in a single metric.
         :param limit: at most so many.
@@ -159,7 +161,7 @@ class Source:
         needs = _Needs(
             # A single column has a row for each element. Several metrics may have got a column since the
             # plan.
-            rows=identity or place or not one or len(units[0].columns) != 1,
+            rows=identity or place or (numbered and (not one or len(units[0].columns) != 1)),
             types=not all(unit.doubles_only for unit in units),
             text=text and any(unit.may_have_text for unit in units),
             place=place,

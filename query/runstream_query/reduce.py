@@ -36,7 +36,7 @@ MAX_BUCKETS: Final = 20_000
 _ENGINE_ELEMENTS: Final = 50_000
 """From here on the engine is faster than reading."""
 _ALIKE_ELEMENTS: Final = 5_000
-_ELEMENTS_A_BUCKET: Final = 8
+_ELEMENTS_A_BUCKET: Final = 16
 """From here on it is so for each of several metrics."""
 _PACK_ELEMENTS: Final = 1_000_000
 """Elements of metrics that are reduced with one query."""
@@ -153,7 +153,8 @@ class Reducer:
         return [_message(source.workspace, unit, name, series[name]) for name in series]
 
     async def _small(self, source: Source, batch: list[Unit]) -> list[twin_pb2.BucketChunk]:
-        elements = await source.fetch(batch, text=False)
+        numbered = not all(unit.stepped for unit in batch)
+        elements = await source.fetch(batch, text=False, numbered=numbered)
         return await asyncio.to_thread(lambda: list(self._reduce(source.workspace, elements)))
 
     def _reduce(self, workspace: str, elements: Elements) -> Iterator[twin_pb2.BucketChunk]:
