@@ -135,7 +135,11 @@ assert open(os.path.join(model.download("got"), "weights.bin"), "rb").read() == 
 def test_what_is_kept_of_an_experiment(desk: Desk) -> None:
     done = desk.script(
         """
-experiment.start_logging().complete()
+import datetime
+assert ws.get_details()["creationTime"] == "" and experiment.archived_time is None
+began = datetime.datetime.now(datetime.UTC)
+first = experiment.start_logging(); first.complete()
+assert ws.get_details()["creationTime"] == first.get_details()["startTimeUtc"]
 experiment.tag("owner", "me"); experiment.set_tags({"n": 1, "none": None}); experiment.remove_tags(["none"])
 assert experiment.tags == Experiment(ws, "family").tags == {"owner": "me", "n": "1"}
 assert Experiment.list(ws, tags={"owner": "me"}) == Experiment.list(ws, tags="n") == [experiment]
@@ -143,7 +147,9 @@ assert Experiment.list(ws, tags="nonesuch") == []
 experiment.archive()
 assert experiment.archived and ws.experiments == {} and Experiment.list(ws, view_type="All") == [experiment]
 assert Experiment.list(ws, view_type="ArchivedOnly") == [experiment]
+assert began < experiment.archived_time < datetime.datetime.now(datetime.UTC)
 experiment.reactivate()
+assert experiment.archived_time is None
 assert list(ws.experiments) == ["family"] and not experiment.archived
 try:
     Experiment.delete(ws, experiment.id)

@@ -14,6 +14,8 @@ from runstream.errors import NotFoundError, RunstreamError, UserError
 from runstream.spool import process
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from runstream.client import ArchiveView
     from runstream.context.ranks import Launch
     from runstream.core.run import Run
@@ -300,6 +302,20 @@ class Experiment:
             return bool(changes.experiment(self._workspace, self._name).archived)
         except NotFoundError:
             return False
+
+    @property
+    def archived_time(self) -> "datetime | None":
+        """When it was archived, in UTC, as the server has it now; None while it is active."""
+        from datetime import UTC, datetime
+
+        from runstream.core import changes
+
+        try:
+            found = changes.experiment(self._workspace, self._name)
+        except NotFoundError:
+            return None
+        times = [one.value for one in found.attributes if one.kind == 4 and one.key == "archived"]  # system
+        return datetime.fromtimestamp(int(times[0]) / 1e9, UTC) if times else None
 
     @staticmethod
     def list(

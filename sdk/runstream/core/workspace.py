@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runstream import home
 from runstream.core import delivery, values
 from runstream.core.registry import made_workspaces, remember_workspace
-from runstream.errors import ServiceError, UserError, WorkspaceError
+from runstream.errors import AuthenticationError, ServiceError, UserError, WorkspaceError
 from runstream.spool.writer import Target
 
 if TYPE_CHECKING:
@@ -185,7 +185,10 @@ class Workspace:
         return Run.get(self, run_id)
 
     def get_details(self) -> dict[str, Any]:
-        """What is known of it, under the keys of the compatible API."""
+        """What is known of it, under the keys of the compatible API.
+
+        It is as old as its first run; `creationTime` is empty before that, and when no server answers.
+        """
         return {
             "id": self._name,
             "name": self._name,
@@ -198,8 +201,26 @@ class Workspace:
             "friendlyName": self._name,
             "subscriptionId": self._subscription_id,
             "resourceGroup": self._resource_group,
-            "creationTime": "",
+            "creationTime": self._created(),
         }
+
+    def _created(self) -> str:
+        from runstream.core import reads
+        from runstream.core.record import iso_time
+
+        try:
+            positions, http = reads.arrived(self)
+            found = reads.client(self, http).search_runs(
+                self._name,
+                order_by=[("started", False)],
+                archive="all",
+                limit=1,
+                positions=positions,
+                all_events=True,
+            )
+            return next((iso_time(run.first_started_ns) or "" for run in found), "")
+        except (ServiceError, AuthenticationError):
+            return ""
 
     @property
     def tags(self) -> dict[str, str]:
