@@ -9,6 +9,7 @@ from runstream.core.conda_dependencies import CondaDependencies
 from runstream.core.environment import Environment
 from runstream.core.runconfig import MpiConfiguration, PyTorchConfiguration, RunConfiguration
 from runstream.core.script_run_config import ScriptRunConfig
+from runstream.core.workspace import Workspace
 from runstream.errors import RunConfigurationError, UserError
 from runstream.submit.interpreter import Progress, describe
 from runstream.submit.packages import packages_of
@@ -156,3 +157,39 @@ def test_which_interpreter(tmp_path: Path) -> None:
     environment.python.interpreter_path = str(tmp_path / "missing")
     with pytest.raises(RunConfigurationError, match="missing"):
         describe(environment)
+
+
+def test_registered_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNSTREAM_HOME", str(tmp_path / "home"))
+    here, elsewhere = Workspace(workspace_name="here"), Workspace(workspace_name="elsewhere")
+    assert here.environments == {}
+    made = Environment("mine")
+    made.python.conda_dependencies = CondaDependencies.create(
+        pip_indexurl="https://example.org",
+        pip_packages=["a==1"],
+        conda_packages=["b=2"],
+        python_version="3.11",
+    )
+    made.docker.enabled = True
+    made.environment_variables = {"A": "1"}
+    first = made.register(here)
+    assert (first.name, first.version, made.version) == ("mine", "1", None)
+    assert made.register(here).version == "1"  # it says the same
+    made.environment_variables["A"] = "2"
+    assert made.register(here).version == "2"
+    newest = Environment.get(here, "mine")
+    assert (newest.version, newest.environment_variables, newest.docker.enabled) == ("2", {"A": "2"}, True)
+    assert describe(newest) == describe(made)
+    assert Environment.get(here, "mine", version=1).environment_variables == {"A": "1"}
+    assert newest.register(here).version == "2"
+    assert list(Environment.list(here)) == list(here.environments) == ["mine"]
+    assert Environment.list(elsewhere) == {}
+    for name, version in (("mine", 3), ("mine", "x"), ("other", None)):
+        with pytest.raises(UserError, match="registered: mine"):
+            Environment.get(here, name, version)
+    with pytest.raises(UserError, match="registered: none"):
+        Environment.get(elsewhere, "mine")
+    made.environment_variables = {"A": object()}  # type: ignore[dict-item]
+    with pytest.raises(UserError, match="can't be kept"):
+        made.register(here)
+    assert Environment.get(here, "mine").version == "2"

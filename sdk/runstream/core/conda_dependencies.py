@@ -120,6 +120,13 @@ class CondaDependencies:
         pip: list[Any] = [{"pip": [*self._options, *self._pip]}] if self._pip or self._options else []
         return {"channels": self.conda_channels, "dependencies": [*python, *self._conda, *pip]}
 
+    @staticmethod
+    def of_dict(content: dict[str, Any]) -> "CondaDependencies":
+        """From what `as_dict` gave."""
+        made = CondaDependencies()
+        made._take(content)
+        return made
+
     def serialize_to_string(self) -> str:
         """The text of a conda environment file."""
         return json.dumps(self.as_dict(), indent=2) + "\n"  # which is YAML, too
@@ -143,9 +150,12 @@ class CondaDependencies:
             raise UserError(
                 f"{os.fspath(path)!r} is no conda environment file: it has no list 'dependencies'"
             )
+        self._take(content)
+
+    def _take(self, content: dict[str, Any]) -> None:
         for channel in content.get("channels") or ():
             self.add_channel(channel)
-        for entry in found:
+        for entry in content.get("dependencies", ()):
             if isinstance(entry, str):
                 self.add_conda_package(entry)
                 continue

@@ -3,9 +3,10 @@
 import os
 from typing import Any
 
-from runstream.core import values
+from runstream.core import registered, values
 from runstream.core.conda_dependencies import CondaDependencies
 from runstream.core.guarded import Guarded
+from runstream.core.workspace import Workspace
 from runstream.errors import UserError
 
 
@@ -46,7 +47,7 @@ class Environment(Guarded):
     """
 
     def __init__(self, name: str, **_: Any) -> None:
-        if not values.is_text(name, 255):
+        if not values.is_id(name, 255):
             raise UserError(f"the name of an environment is a text of 1 to 255 characters, not {name!r:.100}")
         self.name = name
         self.version: str | None = None
@@ -95,6 +96,66 @@ class Environment(Guarded):
         made.python.conda_dependencies = packages
         return made
 
+    # ------------------------------------------------------------------------------ registered
+
+    def register(self, workspace: Workspace) -> "Environment":
+        """Keep it under its name, as the next version, for this user on this machine: no server is asked.
+
+        One that says the same as the last version is that version. Returns it, with its number. Raises
+        UserError when it can't be kept.
+        """
+        if not isinstance(workspace, Workspace):
+            raise UserError(f"an environment is registered in a Workspace, not in {workspace!r:.100}")
+        try:
+            number = registered.keep(workspace.name, self.name, self._spec())
+        except (OSError, TypeError) as error:
+            raise UserError(f"environment {self.name!r} can't be kept: {error}") from None
+        made = self.clone(self.name)
+        made.version = str(number)
+        return made
+
+    @staticmethod
+    def get(workspace: Workspace, name: str, version: str | int | None = None) -> "Environment":
+        """One that was registered, by default its newest version. Raises UserError when there is none."""
+        if not isinstance(workspace, Workspace):
+            raise UserError(f"Environment.get needs a Workspace, not {workspace!r:.100}")
+        there = registered.versions(workspace.name, name) if values.is_id(name, 255) else []
+        wanted = str(len(there) if version is None else version)
+        if not wanted.isdecimal() or not 1 <= int(wanted) <= len(there):
+            which = "" if version is None else f" of version {version}"
+            known = ", ".join(registered.names(workspace.name)) or "none"
+            raise UserError(
+                f"no environment {name!r:.300}{which} was registered in workspace {workspace.name!r} on this "
+                f"machine; registered: {known}"
+            )
+        return Environment._of(there[int(wanted) - 1], wanted)
+
+    @staticmethod
+    def list(workspace: Workspace) -> "dict[str, Environment]":
+        """Those that were registered, by name: of each the newest version."""
+        if not isinstance(workspace, Workspace):
+            raise UserError(f"Environment.list needs a Workspace, not {workspace!r:.100}")
+        return {name: Environment.get(workspace, name) for name in registered.names(workspace.name)}
+
+    def _spec(self) -> dict[str, Any]:
+        """All that it says, for JSON."""
+        python = _said(self.python)
+        packages = self.python.conda_dependencies
+        python["conda_dependencies"] = None if packages is None else packages.as_dict()
+        return {"python": python, "docker": _said(self.docker), "variables": self.environment_variables}
+
+    @staticmethod
+    def _of(spec: dict[str, Any], version: str) -> "Environment":
+        made = Environment(spec["name"])
+        made.version = version
+        for section, said in ((made.python, spec["python"]), (made.docker, spec["docker"])):
+            for name, value in said.items():
+                setattr(section, name, value)
+        packages = spec["python"]["conda_dependencies"]
+        made.python.conda_dependencies = None if packages is None else CondaDependencies.of_dict(packages)
+        made.environment_variables = dict(spec["variables"])
+        return made
+
     def clone(self, new_name: str) -> "Environment":
         """A copy under another name."""
         import copy
@@ -102,6 +163,10 @@ class Environment(Guarded):
         made = copy.deepcopy(self)
         made.name = new_name
         return made
+
+
+def _said(section: Guarded) -> dict[str, Any]:
+    return {name: value for name, value in vars(section).items() if not name.startswith("_")}
 
 
 def _from_here(option: str, folder: str) -> str:

@@ -14,6 +14,7 @@ from runstream.errors import AuthenticationError, ServiceError, UserError, Works
 from runstream.spool.writer import Target
 
 if TYPE_CHECKING:
+    from runstream.core.environment import Environment
     from runstream.core.experiment import Experiment
     from runstream.core.run import Run
 
@@ -177,6 +178,13 @@ class Workspace:
         from runstream.core.experiment import Experiment
 
         return {experiment.name: experiment for experiment in Experiment.list(self)}
+
+    @property
+    def environments(self) -> "dict[str, Environment]":
+        """Environments that were registered in it on this machine, by name: of each the newest version."""
+        from runstream.core.environment import Environment
+
+        return Environment.list(self)
 
     def get_run(self, run_id: str) -> "Run":
         """A run by its id. Raises NotFoundError."""
