@@ -8,12 +8,16 @@ can't change may be brought up to date from such parts alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from runstream_query.sql import Clause, ask_rows
+from runstream_store.errors import QueryError, QueryTimeout, QueryTooLarge
 from runstream_store.tables import Tables
+
+_log = logging.getLogger("runstream.query")
 
 _TRIES: Final = 4
 
@@ -77,7 +81,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the table consists of at a moment."""
+    """What the table consists of at a moment; without a part where that can't be seen."""
 
     parts: Sequence[Part]
     blocks: Blocks = field(default_factory=Blocks)
@@ -99,8 +103,15 @@ class News(NamedTuple):
 
 
 async def look(tables: Tables, timeout_s: float) -> Sight:
-    """The parts that there are now."""
-    parts = [Part(**row) for row in await ask_rows(tables, _PARTS, {}, timeout_s)]
+    """The parts that there are now. A server may not let its user see them, and a table that only leads to
+    others has none: then nothing is told, and nothing is to be kept."""
+    try:
+        parts = [Part(**row) for row in await ask_rows(tables, _PARTS, {}, timeout_s)]
+    except (QueryTimeout, QueryTooLarge):
+        raise
+    except QueryError as error:
+        _log.info("the parts of the table can't be seen, so that figures are counted each time: %s", error)
+        parts = []
     return Sight(parts, Blocks.of(parts))
 
 
@@ -112,7 +123,7 @@ async def fresh(tables: Tables, rows: Clause, known: Blocks, timeout_s: float) -
     """
     for _ in range(_TRIES):
         sight = await look(tables, timeout_s)
-        unknown = known.unknown(sight.parts)
+        unknown = known.unknown(sight.parts) if sight.parts else None
         if unknown is None:
             return None
         if not unknown:

@@ -116,7 +116,8 @@ class FiguresReader:
             # What comes while it is counted may be counted, and makes that it is counted again.
             before = await look(self._tables, self._timeout_s)
             series = await self.count(workspace, run, Hidden())
-            self._keep(key, _Kept(before.blocks, series))
+            if before.parts:
+                self._keep(key, _Kept(before.blocks, series))
             return series
 
     def _keep(self, key: tuple[str, str], kept: _Kept) -> None:

@@ -189,7 +189,7 @@ class Levels:
         for _ in range(_TRIES):
             if not level.series:
                 before = await look(tables, timeout_s)
-                if await some_stepless():
+                if not before.parts or await some_stepless():
                     return None
                 # What comes meanwhile may be in it, and is added once more later.
                 return Level(before.blocks, level.shift, await rows.bins(level.shift))

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from runstream.columns import Buckets, buckets_of
-from runstream.v1 import query_service_pb2
-from runstream_query import levels, reduce
+from runstream.v1 import point_pb2, query_service_pb2
+from runstream_query import blocks, levels, reduce
 from runstream_query.bucket_sql import BucketRows, Series, alike
 from runstream_query.settings import QuerySettings
 from runstream_store.tables.clickhouse import ClickHouseTables
@@ -284,6 +284,24 @@ async def test_metrics_that_were_logged_together(
             check([one for one in found if one.run == run], logged, most)
     assert sum(packs) == 6 + 6 + 2
     assert min(packs) > 1
+
+
+async def test_without_a_sight_of_parts_elements_are_read(
+    reads: Reads, small: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = reads.run()
+    rows = [Row(float(step), step=step, seq=step, run=run) for step in range(60)]
+    await reads.log(rows[:50])
+    check(await read(reads, run, 10), rows[:50], 10)
+    assert small["used"] == 1
+    unreadable, empty = "SELECT name FROM system.nothing", f"{blocks._PARTS} AND 0"
+    for sql, count in (unreadable, 52), (unreadable, 55), (empty, 57), (empty, 60):
+        monkeypatch.setattr(blocks, "_PARTS", sql)
+        await reads.log(rows[count - 3 : count])
+        check(await read(reads, run, 10), rows[:count], 10)
+        series = query_service_pb2.ListSeriesRequest(run=point_pb2.RunRef(workspace="ws", run=run))
+        assert (await reads.servicer.list_series(series)).series[0].count == count
+    assert small["used"] == 1
 
 
 async def test_few_are_kept(reads: Reads, small: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
