@@ -220,14 +220,10 @@ class Cluster:
                 node = self._coordinators[group] = await self._client.coordinator_lookup(0, group)
             try:
                 answer = await self._send(node, OffsetFetchRequest(group, [(info.kafka_name, [partition])]))
-                ((_, ((_, offset, _, code),)),) = answer.topics
-                for error in (kafka_errors.for_code(code), kafka_errors.for_code(answer.error_code)):
-                    if error is not kafka_errors.NoError:
-                        raise error(group)
+                return committed_in(answer, group)
             except kafka_errors.KafkaError:
                 self._coordinators.pop(group, None)
                 raise
-            return None if offset < 0 else int(offset)
 
         return await self._call(ask, f"offsets of group {group}")
 
@@ -291,6 +287,19 @@ class Cluster:
             await self._client.bootstrap()
         except (kafka_errors.KafkaError, OSError):
             pass
+
+
+def committed_in(answer: Any, group: str) -> int | None:
+    """The offset in an answer to a question for one partition's, None for none.
+
+    :raises KafkaError: the coordinator can't tell. Then it tells of no partition, not even that one.
+    """
+    codes = [answer.error_code, *(code for _, partitions in answer.topics for *_, code in partitions)]
+    for error in map(kafka_errors.for_code, codes):
+        if error is not kafka_errors.NoError:
+            raise error(group)
+    offsets = [offset for _, partitions in answer.topics for _, offset, *_ in partitions if offset >= 0]
+    return int(offsets[0]) if offsets else None
 
 
 class _TooFewBrokers(Exception):
