@@ -95,6 +95,24 @@ def test_tags_are_edited_and_a_run_is_renamed(site: Site, visitor: Visit) -> Non
     expect(page.get_by_role("heading", name="renamed")).to_be_visible()
 
 
+def test_the_best_run_is_chosen_once_and_marked_everywhere(site: Site, visitor: Visit) -> None:
+    page = visitor.open("/w/local/e/diabetes", "[data-run]")
+    best = site.ids["sweep"][7]  # alpha 0.40: least of all, also of those that are logged to more digits
+    page.get_by_label("best by").select_option("min mse")
+    expect(page.locator(f'[data-run="{best}"] .best')).to_have_text("best")
+    expect(page.locator("[data-run] .best")).to_have_count(1)
+    page.reload()
+    expect(page.locator(f'[data-run="{best}"] .best')).to_have_text("best")
+    page.get_by_label("best by").select_option("max mse")
+    expect(page.locator(f'[data-run="{site.ids["sweep"][0]}"] .best')).to_have_text("best")
+    page.get_by_label("best by").select_option("min mse")
+    expect(page.locator(f'[data-run="{best}"] .best')).to_have_text("best")
+    page = visitor.open("/", "[data-row]")
+    expect(page.locator(".best-of")).to_contain_text("calm-otter-8 mse 3,295.7")
+    page.locator(".best-of a").click()
+    expect(page.locator(".run-head h1")).to_have_text("calm-otter-8")
+
+
 def test_a_shared_link_shows_one_run_until_it_is_revoked(
     site: Site, visitor: Visit, browser: Browser
 ) -> None:

@@ -1,5 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
+import { xColumn } from "../src/data/axis";
+import type { Table } from "../src/data/elements";
 import { BucketAxis, BucketChunkSchema, MetricChunkSchema } from "../src/api/gen/query_service_pb";
 import { ValueType } from "../src/api/gen/point_pb";
 import { tableOf, valuesOf } from "../src/data/elements";
@@ -89,4 +91,19 @@ test("smoothing has no pull from its start and passes over gaps", () => {
   expect(out[2]).toBeCloseTo(1);
   expect(out[3]).toBeCloseTo((1 * 0.125 + 1 * 0.25 + 3 * 0.5) / 0.875);
   expect([...smoothed([1, 5], 0)]).toEqual([1, 5]);
+});
+
+test("x is the column that is an axis, whatever the names' order", () => {
+  const table = (columns: Record<string, number[]>): Table => {
+    const names = Object.keys(columns).sort();
+    return { columns: names, rows: (columns[names[0]!] ?? []).map((_, i) => i), cells: names.map((name) => columns[name]!) };
+  };
+  const pick = (columns: Record<string, number[]>): string | undefined => xColumn(table(columns), Object.keys(columns).sort());
+  expect(pick({ accuracy: [0.1, 0.5, 0.9], step: [1, 2, 3] })).toBe("step");
+  expect(pick({ accuracy: [0.1, 0.5, 0.9], seen: [64, 128, 192] })).toBe("seen");
+  expect(pick({ angle: [0, 0.1, 0.2], "a cosine": [1, 0.9, 0.8] })).toBe("angle");
+  expect(pick({ a: [1, 1, 1], b: [3, 2, 1], c: [0.5, 0.5, 0.7] })).toBe("c");
+  expect(pick({ loss: [3, 2, 1], Epoch: [1, 2, 1] })).toBe("Epoch");
+  expect(pick({ b: [1, 0], a: [1, 0] })).toBe("a");
+  expect(pick({})).toBeUndefined();
 });

@@ -1,10 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { AttributeKind } from "../src/api/gen/run_pb";
-import { RunSchema, SeriesInfoSchema, type SeriesInfo } from "../src/api/gen/query_service_pb";
+import { ExperimentSchema, RunSchema, SeriesInfoSchema, type SeriesInfo } from "../src/api/gen/query_service_pb";
 import { ValueType } from "../src/api/gen/point_pb";
 import { comparePath, experimentPath, rangeOf, rangeText, routeOf, runPath } from "../src/data/address";
 import { cellOf, defaultColumns, numeric, parsed, quoted, titleOf, wantedOf } from "../src/data/columns";
+import { BEST_TAG, bestOfExperiment, finiteFilter } from "../src/data/compare";
 import { ledgerOf, ledgerText } from "../src/data/ledger";
 import { groupsOf, matching, panelsOf } from "../src/data/series";
 import { codePoints, offsetOf } from "../src/data/text";
@@ -106,4 +107,12 @@ test("only a window of a long list is drawn, and far pages are let go of", () =>
 test("characters beyond the first plane count once", () => {
   expect(codePoints("a😀b")).toBe(3);
   expect(offsetOf("a😀b", 2)).toBe(3);
+});
+
+test("the best of an experiment, and the filter that finds it", () => {
+  const experiment = create(ExperimentSchema, { attributes: [{ kind: AttributeKind.SYSTEM, key: BEST_TAG, value: "max x" }, { kind: AttributeKind.TAG, key: BEST_TAG, value: "min val loss" }] });
+  expect(bestOfExperiment(experiment)).toEqual({ metric: "val loss", greatest: false });
+  expect(bestOfExperiment(undefined)).toBeNull();
+  expect(finiteFilter("", "mse")).toBe("metrics.mse > -inf and metrics.mse < inf");
+  expect(finiteFilter("a or b", "val loss")).toBe("(a or b) and metrics.`val loss` > -inf and metrics.`val loss` < inf");
 });

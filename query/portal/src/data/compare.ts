@@ -2,7 +2,7 @@
 
 import { AttributeKind } from "../api/gen/run_pb";
 import type { Run } from "../api/gen/query_service_pb";
-import { numeric, type Cell } from "./columns";
+import { numeric, quoted, type Cell } from "./columns";
 
 export interface Difference {
   kind: "parameter" | "metric" | "tag" | "property" | "environment";
@@ -81,3 +81,15 @@ export function bestText(best: Best): string {
 }
 
 export const BEST_TAG = "runstream.best";
+
+/** The experiment's choice; null when it has none. */
+export function bestOfExperiment(experiment: { attributes: readonly { kind: AttributeKind; key: string; value?: string | undefined }[] } | undefined): Best | null {
+  return bestFrom(experiment?.attributes.find((one) => one.kind === AttributeKind.TAG && one.key === BEST_TAG)?.value);
+}
+
+/** The filter that leaves runs with a finite last number of the metric. */
+export function finiteFilter(filter: string, metric: string): string {
+  const field = `metrics.${quoted(metric)}`;
+  const finite = `${field} > -inf and ${field} < inf`;
+  return filter.trim() ? `(${filter}) and ${finite}` : finite;
+}

@@ -13,6 +13,7 @@ import { Crumbs, Page } from "./layout";
 import { Ago, Empty, Problem, Text, Waiting } from "./parts";
 import { href, params, setParams } from "./router";
 import { useRowKeys } from "./row-keys";
+import { BestOf } from "./runs/best";
 import { Bars } from "./spark";
 
 export const ACTIVITY = { activityParts: 30, activitySpanS: BigInt(30 * 86_400) };
@@ -79,6 +80,7 @@ function List({ experiments, workspaces, all }: { experiments: readonly Experime
             <th class="number">runs</th>
             <th class="number">running</th>
             <th class="number">failed</th>
+            <th>best</th>
             <th>last activity</th>
             <th class="wide-only">30 days</th>
           </tr>
@@ -96,6 +98,7 @@ function List({ experiments, workspaces, all }: { experiments: readonly Experime
               <td class="number">{count(one.runs)}</td>
               <td class="number">{one.running ? <span class="status status-Running"><i aria-hidden="true" />{count(one.running)}</span> : <span class="quiet">–</span>}</td>
               <td class="number">{one.failed ? <span class="bad">{count(one.failed)}</span> : <span class="quiet">–</span>}</td>
+              <td><BestOf experiment={one} /></td>
               <td><Ago ms={toMs(one.lastActivityNs)} /></td>
               <td class="wide-only"><Bars values={one.activity} label={`Runs started in each of the last ${one.activity.length} days`} /></td>
             </tr>

@@ -7,6 +7,7 @@ import { MOST_ELEMENTS, type MetricReads } from "../api/reads";
 import type { PlotLine, View } from "../charts/draw";
 import { lineStyle } from "../charts/palette";
 import type { Range } from "../charts/scale";
+import { xColumn } from "../data/axis";
 import { asNumber, tableOf, type Table } from "../data/elements";
 import { flagOf } from "../data/lines";
 import { count as counted } from "../data/numbers";
@@ -45,9 +46,9 @@ export function RowsChart({ panel, run, reads, settings }: { panel: Panel; run: 
   const { table, note, loading } = useRows(reads, run, panel.metric, panel.elements, near);
   const [zoom, setZoom] = useState<Range | null>(null);
   const [chosen, setChosen] = useState("");
-  // The first column that was logged is x, as the chart of two columns has it.
   const order = table ? table.columns.filter((name) => panel.numeric.includes(name)) : panel.numeric;
-  const x = chosen || order[0] || BY_ROW;
+  const natural = useMemo(() => (table ? xColumn(table, order) : undefined), [table]);
+  const x = chosen || natural || BY_ROW;
   const lines = useMemo(() => (table ? linesOf(table, order, x, palette.value) : []), [table, x, palette.value]);
   const xName = x === BY_ROW ? "row" : x;
   const view: View = useMemo(

@@ -2,12 +2,13 @@
 
 import { useEffect, useMemo } from "preact/hooks";
 import { query } from "../../api/clients";
-import { comparePath } from "../../data/address";
+import { comparePath, runPath } from "../../data/address";
 import { defaultColumns, FIXED, sortOf, sortText } from "../../data/columns";
 import { useAnswer } from "../answer";
-import { Empty, Problem, Waiting } from "../parts";
+import { Empty, Problem, Text, Waiting } from "../parts";
 import { href, params, setParams } from "../router";
 import { ALL_COLUMNS, FIRST_PAGE, requestOf, RunList, type Wish } from "../runs/list";
+import { BestChoice, useBest, useBestChoice } from "../runs/best";
 import { RunTable } from "../runs/table";
 import type { RunStore } from "./store";
 
@@ -25,6 +26,8 @@ export function Children({ store }: { store: RunStore }) {
     list?.want(0, FIRST_PAGE);
     return () => list?.stop();
   }, [list]);
+  const choice = useBestChoice(store.workspace, store.run.value?.experiment ?? "");
+  const best = useBest(base, choice.best);
   const failure = list?.failure.value ?? first.failure;
   if (failure) return <Problem failure={failure} again={first.again} />;
   const total = list?.total.value;
@@ -33,9 +36,13 @@ export function Children({ store }: { store: RunStore }) {
   const ids = Array.from({ length: Math.min(total, 100) }, (_, i) => list.at(i)?.ref?.run).filter((id) => id !== undefined);
   return (
     <div class="children">
-      <p><a class="button" href={href(comparePath(store.workspace, selected.length ? selected : ids))}>Compare {selected.length ? "the selected" : "them"}</a></p>
+      <p class="row">
+        <a class="button" href={href(comparePath(store.workspace, selected.length ? selected : ids))}>Compare {selected.length ? "the selected" : "them"}</a>
+        <BestChoice runs={first.data?.runs ?? []} choice={choice} />
+        {best && <span>Best: <a href={href(runPath(store.workspace, best.ref!.run))}><Text text={best.displayName || best.ref!.run} /></a></span>}
+      </p>
       <RunTable
-        list={list} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected}
+        list={list} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected} best={best?.ref?.run}
         onSort={(next) => setParams({ sort: sortText(next) })} onSelect={(runs) => setParams({ sel: runs.join(",") })}
       />
     </div>

@@ -13,6 +13,7 @@ import { Crumbs, Page } from "../layout";
 import { Empty, Problem, Text, Waiting } from "../parts";
 import { go, params, setParams } from "../router";
 import { ColumnChooser } from "./chooser";
+import { BestChoice, useBest, useBestChoice } from "./best";
 import { FilterField } from "./filter";
 import { ALL_COLUMNS, FIRST_PAGE, requestOf, RunList, type Wish } from "./list";
 import { Selected } from "./selected";
@@ -65,6 +66,8 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
   const setColumns = (next: readonly Column[]): void => setParams({ cols: next.join("\n") || "-" });
   const select = (runs: readonly string[]): void => setParams({ sel: runs.join(",") });
   useCompareKey(workspace);
+  const choice = useBestChoice(workspace, experiment);
+  const best = useBest(base, choice.best);
   return (
     <Page title={experiment} wide crumbs={<Crumbs parts={[[workspace, experimentsPath(workspace)]]} here={experiment} />}>
       <div class="page-head">
@@ -73,6 +76,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
         <span class="quiet total" role="status">
           {total === undefined ? "" : filter ? `${count(total)} of ${count(all)}` : `${count(total)} ${total === 1 ? "run" : "runs"}`}
         </span>
+        <BestChoice runs={first.data?.runs ?? []} choice={choice} />
         <ColumnChooser columns={columns ?? []} runs={first.data?.runs ?? []} onChange={setColumns} />
         <label class="check"><input type="checkbox" checked={children} onChange={(event) => setParams({ children: event.currentTarget.checked ? "1" : "" })} />children</label>
         <label class="check"><input type="checkbox" checked={archived} onChange={(event) => setParams({ archived: event.currentTarget.checked ? "1" : "" })} />archived</label>
@@ -81,7 +85,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
       {list?.filterError.value && !shown?.total.value && <Empty title="The filter cannot be read.">What is wrong stands below it.</Empty>}
       {shown && total !== undefined && total > 0 ? (
         <RunTable
-          list={shown} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected}
+          list={shown} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected} best={best?.ref?.run}
           onSort={(next: Sort | null) => setParams({ sort: sortText(next) })} onSelect={select}
         />
       ) : total === 0 ? (

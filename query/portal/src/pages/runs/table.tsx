@@ -15,8 +15,10 @@ import type { RunList } from "./list";
 
 const ROW = 34;
 
-export function RunTable({ list, total, columns, sort, selected, onSort, onSelect }: {
+export function RunTable({ list, total, columns, sort, selected, best, onSort, onSelect }: {
   list: RunList; total: number; columns: readonly Column[]; sort: Sort | null; selected: readonly string[];
+  /** Id of the run that is best. */
+  best?: string | undefined;
   onSort: (sort: Sort | null) => void; onSelect: (runs: readonly string[]) => void;
 }) {
   const box = useRef<HTMLDivElement>(null);
@@ -96,7 +98,7 @@ export function RunTable({ list, total, columns, sort, selected, onSort, onSelec
           {rows.map((run, i) => (
             <Row
               key={run?.ref?.run ?? `row ${from + i}`} run={run} row={from + i} columns={columns} digits={digits}
-              selected={!!run && chosen.has(run.ref!.run)} current={from + i === current} onToggle={toggle}
+              selected={!!run && chosen.has(run.ref!.run)} current={from + i === current} best={!!run && run.ref?.run === best} onToggle={toggle}
             />
           ))}
           {to < total && <tr aria-hidden="true" style={{ height: `${(total - to) * ROW}px` }} />}
@@ -153,9 +155,9 @@ function digitsOf(rows: readonly (Run | undefined)[], columns: readonly Column[]
   return digits;
 }
 
-function Row({ run, row, columns, digits, selected, current, onToggle }: {
+function Row({ run, row, columns, digits, selected, current, best, onToggle }: {
   run: Run | undefined; row: number; columns: readonly Column[]; digits: Map<Column, number>;
-  selected: boolean; current: boolean; onToggle: (row: number, range: boolean) => void;
+  selected: boolean; current: boolean; best: boolean; onToggle: (row: number, range: boolean) => void;
 }) {
   if (!run?.ref) {
     return (
@@ -174,17 +176,18 @@ function Row({ run, row, columns, digits, selected, current, onToggle }: {
       <td class="pick">
         <input type="checkbox" checked={selected} aria-label={`Select ${name}`} onClick={(event) => onToggle(row, event.shiftKey)} />
       </td>
-      {columns.map((column) => <CellOf key={column} run={run} column={column} digits={digits.get(column)} />)}
+      {columns.map((column) => <CellOf key={column} run={run} column={column} digits={digits.get(column)} best={best} />)}
     </tr>
   );
 }
 
-function CellOf({ run, column, digits }: { run: Run; column: Column; digits: number | undefined }) {
+function CellOf({ run, column, digits, best }: { run: Run; column: Column; digits: number | undefined; best: boolean }) {
   switch (column) {
     case "name":
       return (
         <td class="col-name">
           <a href={href(runPath(run.ref!.workspace, run.ref!.run))}><Text text={run.displayName || run.ref!.run} /></a>
+          {best && <span class="best">best</span>}
           {run.archived && <span class="badge">archived</span>}
         </td>
       );
