@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 from runstream_store.errors import ClosedError, ConfigError, ObjectMissing, ObjectsFull, ObjectsUnavailable
 from runstream_store.objects.protocol import Buffer, Capabilities
 
-_THREADS: Final = 8  # syncs to the disk share its journal's commits
+_THREADS: Final = 32  # syncs to the disk share its journal's commits
+_MOST_KNOWN: Final = 70_000  # as many as there are
 _COMING: Final = "coming"
 
 _T = TypeVar("_T")
@@ -31,6 +32,7 @@ class FolderObjects:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._durable: set[Path] = set()  # folders whose names are on the disk
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
 
     @classmethod
@@ -94,10 +96,8 @@ class FolderObjects:
             coming.unlink(missing_ok=True)
 
     def _publish(self, coming: Path, path: Path) -> bool:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(path.parent.parent)
-            _sync_folder(path.parent.parent.parent)
+        if path.parent not in self._durable:
+            self._make(path.parent)
         try:
             os.link(coming, path)
             new = True
@@ -105,6 +105,16 @@ class FolderObjects:
             new = False
         _sync_folder(path.parent)  # also of another's: it may not have come to that yet
         return new
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, and bring its name to the disk, those of the folders above it too."""
+        if folder == self._root or folder in self._durable:
+            return
+        self._make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)  # also of another's: it may not have come to that yet
+        if len(self._durable) < _MOST_KNOWN:
+            self._durable.add(folder)
 
     def _size(self, key: str) -> int | None:
         try:
