@@ -105,6 +105,19 @@ os._exit(0)  # as if it were killed: nothing is said at the end
     wait_for(lambda: not list(place.spool.glob("*/[0-9a-f]*")), "the spool to be removed")
 
 
+def test_many_files_with_few_descriptors(place: Place) -> None:
+    server = place.up()
+    code = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n" + BEGIN
+    code += """
+for n in range(300):
+    run.upload_file(f"small/{n}", io.BytesIO(b"%d" % n))
+run.complete()
+"""
+    ran(place.script(code, "few"))  # its sender has the same limit
+    wanted = {f"small/{n}": sha256(b"%d" % n) for n in range(300)}
+    wait_for(lambda: files(server, "few") == wanted, "all files")
+
+
 def test_a_large_upload_survives_the_deaths_of_all_who_take_part(place: Place) -> None:
     first = place.up()
     port = first.grpc.rpartition(":")[2]

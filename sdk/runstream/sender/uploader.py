@@ -4,6 +4,7 @@ Two threads, so that small files do not wait behind large ones. What fails is tr
 chunks that arrived are not sent again.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -32,7 +33,7 @@ from runstream.v1 import (
 log = logging.getLogger("runstream.sender")
 
 _SMALL: Final = 8 << 20
-_BATCH_FILES: Final = 256
+_BATCH_FILES: Final = 1_000  # as many chunks as one question may name
 _BATCH_BYTES: Final = 8 << 20
 _CHUNKS_AT_ONCE: Final = 2  # of one file
 _ANSWER_S: Final = 60.0
@@ -202,6 +203,9 @@ class _Lane:
                 try:
                     works.append(_Work(upload, os.open(upload.data, os.O_RDONLY)))
                 except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE):
+                        self._put_off(batch, upload)
+                        break
                     self._refuse(batch, upload, f"{upload.path}: the spool has lost it: {error}")
             for work in list(works):
                 try:
@@ -215,6 +219,15 @@ class _Lane:
         finally:
             for work in works:
                 os.close(work.file)
+
+    def _put_off(self, batch: list[Upload], first: Upload) -> None:
+        """Leave a batch's uploads from this one on for the next: no more files can be opened now."""
+        at = batch.index(first)
+        if at == 0:
+            raise _AgainError("no more files can be opened now")
+        with self._changed:
+            self._waiting.extendleft(reversed(batch[at:]))
+        del batch[at:]
 
     def _refuse(self, batch: list[Upload], upload: Upload, why: str) -> None:
         log.error("a file can't be uploaded: %s", why)
