@@ -241,6 +241,27 @@ def test_what_is_not_there_says_so(site: Site, visitor: Visit) -> None:
     page = visitor.open("/nowhere", ".empty")
 
 
+def test_runs_are_grouped_and_their_lines_drawn_beside_the_table(
+    site: Site, visitor: Visit, tmp_path: Path
+) -> None:
+    page = visitor.open("/w/local/e/diabetes", "[data-run]")
+    page.get_by_label("group by").select_option("tags.model")
+    expect(page.locator("tr.begins")).to_have_count(2)
+    assert page.locator("tr.begins .col-group").all_inner_texts() == ["lasso", "ridge"]
+    expect(page.locator("[data-run]")).to_have_count(12)
+    page.get_by_label("plot").check()
+    page.get_by_label("metric").select_option("train/loss")
+    expect(page.locator("aside")).to_contain_text("the first 12")
+    for run in site.ids["sweep"][:2]:
+        page.locator(f'[data-run="{run}"] input').check()
+    expect(page.locator("aside")).to_contain_text("2 selected")
+    rows = chart_csv(page, "train/loss", tmp_path)
+    assert {row["line"] for row in rows} == {"calm-otter-1", "calm-otter-2"}
+    page.reload()
+    expect(page.locator("tr.begins")).to_have_count(2)
+    expect(page.locator("aside")).to_contain_text("2 selected")
+
+
 def test_how_the_server_is(site: Site, visitor: Visit) -> None:
     page = visitor.open("/", "text=Health")
     page.get_by_role("link", name="Health").click()
@@ -257,6 +278,7 @@ PAGES = {
     "health": ("/health", ".health-verdict"),
     "experiments": ("/", "[data-row]"),
     "runs": ("/w/local/e/diabetes", "[data-run]"),
+    "groups": ("/w/local/e/diabetes?group=tags.model&plot=1", "aside canvas"),
     "overview": ("FULL", ".pairs"),
     "metrics": ("FULL/metrics", ".tiles"),
     "tables": ("FULL/tables", '[data-table="note"] td'),

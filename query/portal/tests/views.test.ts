@@ -4,7 +4,7 @@ import { AttributeKind } from "../src/api/gen/run_pb";
 import { ExperimentSchema, RunSchema, SeriesInfoSchema, type SeriesInfo } from "../src/api/gen/query_service_pb";
 import { ValueType } from "../src/api/gen/point_pb";
 import { comparePath, experimentPath, rangeOf, rangeText, routeOf, runPath } from "../src/data/address";
-import { cellOf, defaultColumns, numeric, parsed, quoted, titleOf, wantedOf } from "../src/data/columns";
+import { beginsGroup, cellOf, defaultColumns, groupsFor, numeric, parsed, quoted, titleOf, wantedOf } from "../src/data/columns";
 import { BEST_TAG, bestOfExperiment, finiteFilter } from "../src/data/compare";
 import { ledgerOf, ledgerText } from "../src/data/ledger";
 import { groupsOf, matching, panelsOf } from "../src/data/series";
@@ -115,4 +115,12 @@ test("the best of an experiment, and the filter that finds it", () => {
   expect(bestOfExperiment(undefined)).toBeNull();
   expect(finiteFilter("", "mse")).toBe("metrics.mse > -inf and metrics.mse < inf");
   expect(finiteFilter("a or b", "val loss")).toBe("(a or b) and metrics.`val loss` > -inf and metrics.`val loss` < inf");
+});
+
+test("groups of runs", () => {
+  const run = (model?: string, parent = "") => create(RunSchema, { parent, attributes: model === undefined ? [] : [{ kind: AttributeKind.TAG, key: "model", value: model }] });
+  expect(groupsFor([run("a")])).toEqual(["tags.model", "parent"]);
+  const runs = [run("a"), run("a"), run("b"), run(), run()];
+  expect(runs.map((one, i) => beginsGroup(runs[i - 1], one, "tags.model"))).toEqual([true, false, true, true, false]);
+  expect([beginsGroup(run("a", "p"), run("a", "q"), "parent"), beginsGroup(run("a", "p"), run("b", "p"), "parent")]).toEqual([true, false]);
 });

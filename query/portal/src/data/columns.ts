@@ -109,6 +109,8 @@ export function cellOf(run: Run, column: Column): Cell {
       return run.startedTimeNs ? toMs(run.endedTimeNs || BigInt(Date.now()) * 1_000_000n) - toMs(run.startedTimeNs) : undefined;
     case "number":
       return Number(run.number);
+    case "parent":
+      return run.parent || undefined;
     default:
       return undefined;
   }
@@ -132,6 +134,16 @@ export function columnsOf(runs: readonly Run[]): Column[] {
     for (const one of run.metrics) if (one.column === "" && one.last !== undefined) found.add(`metrics.${quoted(one.metric)}`);
   }
   return [...found];
+}
+
+/** What runs can be grouped by. */
+export function groupsFor(runs: readonly Run[]): Column[] {
+  return [...columnsOf(runs).filter((column) => /^(params|tags)\./.test(column)).sort((a, b) => titleOf(a).localeCompare(titleOf(b))), "parent"];
+}
+
+/** Whether a run begins a group: it has another value than the one before it. */
+export function beginsGroup(before: Run | undefined, run: Run, group: Column): boolean {
+  return !before || cellOf(before, group) !== cellOf(run, group);
 }
 
 const MOST = 8;

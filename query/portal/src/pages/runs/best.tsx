@@ -60,7 +60,7 @@ export function useBest(wish: Wish, best: Best | null, everyMs = AGAIN_MS): Run 
 
 async function findBest(wish: Wish, best: Best, signal: AbortSignal): Promise<Run | undefined> {
   const field = `metrics.${quoted(best.metric)}`;
-  const request = requestOf({ ...wish, filter: finiteFilter(wish.filter, best.metric), sort: { field, descending: best.greatest } });
+  const request = requestOf({ ...wish, group: undefined, filter: finiteFilter(wish.filter, best.metric), sort: { field, descending: best.greatest } });
   return (await query.searchRuns({ ...request, columns: [field], pageSize: 1 }, { signal })).runs[0];
 }
 

@@ -19,6 +19,8 @@ export interface Wish {
   children: boolean;
   /** Only children of this run. */
   parent?: string;
+  /** Runs with the same value of it stand together. */
+  group?: Column | undefined;
 }
 
 /** The first page asks for everything that runs have, when no columns were chosen. */
@@ -38,7 +40,7 @@ export function requestOf(wish: Wish): {
     workspace: wish.workspace,
     experiments: wish.experiment ? [wish.experiment] : [],
     filter: wish.filter,
-    orderBy: wish.sort ? [wish.sort] : [],
+    orderBy: [...(wish.group ? [{ field: wish.group, descending: false }] : []), ...(wish.sort && wish.sort.field !== wish.group ? [wish.sort] : [])],
     archive: wish.archived ? ArchiveView.ALL : ArchiveView.UNSPECIFIED,
     ...(wish.parent ? { family: { family: { case: "childrenOf" as const, value: wish.parent } } } : wish.children ? {} : { family: { family: { case: "topLevel" as const, value: true } } }),
     barrier: { allowSettling: true },
@@ -148,7 +150,7 @@ export class RunList {
 
   private ask(token: string, size: number): ReturnType<typeof query.searchRuns> {
     const request = requestOf(this.wish);
-    const { columns, sparklines } = wantedOf(this.wish.columns);
+    const { columns, sparklines } = wantedOf(this.wish.group ? [...this.wish.columns, this.wish.group] : this.wish.columns);
     return query.searchRuns(
       {
         ...request,

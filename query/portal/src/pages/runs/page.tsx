@@ -4,18 +4,19 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { query } from "../../api/clients";
 import type { Run } from "../../api/gen/query_service_pb";
 import { shell } from "../../api/shell";
-import { defaultColumns, FIXED, sortOf, sortText, type Column, type Sort } from "../../data/columns";
+import { defaultColumns, FIXED, groupsFor, sortOf, sortText, titleOf, type Column, type Sort } from "../../data/columns";
 import { comparePath, experimentsPath } from "../../data/address";
 import { count } from "../../data/numbers";
 import { useAnswer } from "../answer";
 import { isTyping } from "../help";
 import { Crumbs, Page } from "../layout";
-import { Empty, Problem, Text, Waiting } from "../parts";
+import { Empty, Problem, Select, Text, Waiting } from "../parts";
 import { go, params, setParams } from "../router";
 import { ColumnChooser } from "./chooser";
 import { BestChoice, useBest, useBestChoice } from "./best";
 import { FilterField } from "./filter";
 import { ALL_COLUMNS, FIRST_PAGE, requestOf, RunList, type Wish } from "./list";
+import { RunsPlot } from "./plot";
 import { Selected } from "./selected";
 import { RunTable } from "./table";
 
@@ -28,13 +29,15 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
   const chosen = state.get("cols");
   const archived = state.get("archived") === "1";
   const children = state.get("children") === "1";
+  const group: Column | undefined = state.get("group") || undefined;
+  const plot = state.get("plot") === "1";
   const selected = useMemo(() => selectedIn(state), [state]);
-  const base: Wish = { workspace, experiment, filter, sort, columns: [], archived, children };
+  const base: Wish = { workspace, experiment, filter, sort, columns: [], archived, children, group };
 
   // What there is to show is learnt from the first runs; after that columns stay until the reader changes them.
   const first = useAnswer(
     `${workspace}\n${experiment}\n${archived}\n${children}`,
-    (signal) => query.searchRuns({ ...requestOf({ ...base, filter: "", sort: null }), columns: ALL_COLUMNS, pageSize: FIRST_PAGE }, { signal }),
+    (signal) => query.searchRuns({ ...requestOf({ ...base, filter: "", sort: null, group: undefined }), columns: ALL_COLUMNS, pageSize: FIRST_PAGE }, { signal }),
   );
   const columns: readonly Column[] | undefined = useMemo(
     () => (chosen !== null ? split(chosen) : first.data ? defaultColumns(first.data.runs) : undefined),
@@ -44,10 +47,10 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
     () => {
       if (!columns) return undefined;
       const made = new RunList({ ...base, columns });
-      if (first.data?.runs.length && !filter && !sort) made.seed(first.data.runs, Number(first.data.total));
+      if (first.data?.runs.length && !filter && !sort && !group) made.seed(first.data.runs, Number(first.data.total));
       return made;
     },
-    [workspace, experiment, filter, sortText(sort), columns?.join("\n"), archived, children],
+    [workspace, experiment, filter, sortText(sort), columns?.join("\n"), archived, children, group],
   );
   const shown = useLatestWithRows(list);
   useEffect(() => {
@@ -76,18 +79,27 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
         <span class="quiet total" role="status">
           {total === undefined ? "" : filter ? `${count(total)} of ${count(all)}` : `${count(total)} ${total === 1 ? "run" : "runs"}`}
         </span>
+        <Select
+          label="group by" value={group ?? ""}
+          options={[["", "nothing"], ...groupsFor(first.data?.runs ?? []).map((column) => [column, titleOf(column)] as const)]}
+          onChange={(next) => setParams(next === "parent" ? { group: next, children: "1" } : { group: next })}
+        />
         <BestChoice runs={first.data?.runs ?? []} choice={choice} />
         <ColumnChooser columns={columns ?? []} runs={first.data?.runs ?? []} onChange={setColumns} />
+        <label class="check"><input type="checkbox" checked={plot} onChange={(event) => setParams({ plot: event.currentTarget.checked ? "1" : "" })} />plot</label>
         <label class="check"><input type="checkbox" checked={children} onChange={(event) => setParams({ children: event.currentTarget.checked ? "1" : "" })} />children</label>
         <label class="check"><input type="checkbox" checked={archived} onChange={(event) => setParams({ archived: event.currentTarget.checked ? "1" : "" })} />archived</label>
       </div>
       {failure && !list?.filterError.value && <Problem failure={failure} />}
       {list?.filterError.value && !shown?.total.value && <Empty title="The filter cannot be read.">What is wrong stands below it.</Empty>}
       {shown && total !== undefined && total > 0 ? (
-        <RunTable
-          list={shown} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected} best={best?.ref?.run}
-          onSort={(next: Sort | null) => setParams({ sort: sortText(next) })} onSelect={select}
-        />
+        <div class={plot ? "runs-split" : undefined}>
+          <RunTable
+            list={shown} total={total} columns={[...FIXED, ...(columns ?? [])]} sort={sort} selected={selected} best={best?.ref?.run} group={group}
+            onSort={(next: Sort | null) => setParams({ sort: sortText(next) })} onSelect={select}
+          />
+          {plot && <aside aria-label="Lines of the runs"><RunsPlot wish={base} runs={first.data?.runs ?? []} selected={selected} /></aside>}
+        </div>
       ) : total === 0 ? (
         filter || all > 0 ? (
           <Empty title="No run is like that.">Change the filter, or clear it.</Empty>

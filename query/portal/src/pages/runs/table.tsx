@@ -2,7 +2,7 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Run } from "../../api/gen/query_service_pb";
-import { cellOf, metricOf, parsed, titleOf, type Column, type Sort } from "../../data/columns";
+import { beginsGroup, cellOf, metricOf, parsed, titleOf, type Column, type Sort } from "../../data/columns";
 import { runPath } from "../../data/address";
 import { tellingDigits } from "../../data/numbers";
 import { toMs } from "../../data/times";
@@ -15,10 +15,12 @@ import type { RunList } from "./list";
 
 const ROW = 34;
 
-export function RunTable({ list, total, columns, sort, selected, best, onSort, onSelect }: {
+export function RunTable({ list, total, columns, sort, selected, best, group, onSort, onSelect }: {
   list: RunList; total: number; columns: readonly Column[]; sort: Sort | null; selected: readonly string[];
   /** Id of the run that is best. */
   best?: string | undefined;
+  /** Its value stands before the first run of each group. */
+  group?: Column | undefined;
   onSort: (sort: Sort | null) => void; onSelect: (runs: readonly string[]) => void;
 }) {
   const box = useRef<HTMLDivElement>(null);
@@ -90,6 +92,7 @@ export function RunTable({ list, total, columns, sort, selected, best, onSort, o
         <thead>
           <tr aria-rowindex={1}>
             <th class="pick"><span class="hidden">Selected</span></th>
+            {group && <th class="col-group"><Text text={titleOf(group)} /></th>}
             {columns.map((column) => <Heading key={column} column={column} sort={sort} onSort={onSort} />)}
           </tr>
         </thead>
@@ -98,7 +101,8 @@ export function RunTable({ list, total, columns, sort, selected, best, onSort, o
           {rows.map((run, i) => (
             <Row
               key={run?.ref?.run ?? `row ${from + i}`} run={run} row={from + i} columns={columns} digits={digits}
-              selected={!!run && chosen.has(run.ref!.run)} current={from + i === current} best={!!run && run.ref?.run === best} onToggle={toggle}
+              selected={!!run && chosen.has(run.ref!.run)} current={from + i === current} best={!!run && run.ref?.run === best} group={group}
+              begins={!!group && !!run && beginsGroup(i > 0 ? rows[i - 1] : list.at(from - 1), run, group)} onToggle={toggle}
             />
           ))}
           {to < total && <tr aria-hidden="true" style={{ height: `${(total - to) * ROW}px` }} />}
@@ -155,14 +159,15 @@ function digitsOf(rows: readonly (Run | undefined)[], columns: readonly Column[]
   return digits;
 }
 
-function Row({ run, row, columns, digits, selected, current, best, onToggle }: {
+function Row({ run, row, columns, digits, selected, current, best, group, begins, onToggle }: {
   run: Run | undefined; row: number; columns: readonly Column[]; digits: Map<Column, number>;
-  selected: boolean; current: boolean; best: boolean; onToggle: (row: number, range: boolean) => void;
+  selected: boolean; current: boolean; best: boolean; group: Column | undefined; begins: boolean; onToggle: (row: number, range: boolean) => void;
 }) {
   if (!run?.ref) {
     return (
       <tr class="run-row" aria-rowindex={row + 2}>
         <td class="pick" />
+        {group && <td />}
         {columns.map((column) => <td key={column} class="quiet">…</td>)}
       </tr>
     );
@@ -170,15 +175,23 @@ function Row({ run, row, columns, digits, selected, current, best, onToggle }: {
   const name = run.displayName || run.ref.run;
   return (
     <tr
-      class={`run-row ${current ? "current" : ""} ${selected ? "selected" : ""}`} aria-rowindex={row + 2} aria-selected={selected}
+      class={`run-row ${current ? "current" : ""} ${selected ? "selected" : ""} ${begins ? "begins" : ""}`} aria-rowindex={row + 2} aria-selected={selected}
       data-run={run.ref.run}
     >
       <td class="pick">
         <input type="checkbox" checked={selected} aria-label={`Select ${name}`} onClick={(event) => onToggle(row, event.shiftKey)} />
       </td>
+      {group && <td class="col-group">{begins && <GroupName run={run} group={group} />}</td>}
       {columns.map((column) => <CellOf key={column} run={run} column={column} digits={digits.get(column)} best={best} />)}
     </tr>
   );
+}
+
+function GroupName({ run, group }: { run: Run; group: Column }) {
+  const value = cellOf(run, group);
+  if (value === undefined) return <span class="quiet">none</span>;
+  if (typeof value === "number") return <b><Num value={value} digits={12} /></b>;
+  return group === "parent" ? <a href={href(runPath(run.ref!.workspace, value))}><Text text={value} /></a> : <b><Text text={value} /></b>;
 }
 
 function CellOf({ run, column, digits, best }: { run: Run; column: Column; digits: number | undefined; best: boolean }) {
