@@ -357,6 +357,7 @@ def test_wrong_arguments_are_told_before_there_is_a_run(tmp_path: Path, experime
         with pytest.raises(UserError):
             call()
     assert len(spools.only(tmp_path / "spool" / "offline").events(16)) == 1
+    parent.complete()
 
 
 def test_lone_surrogates_become_replacement_characters(experiment: Experiment) -> None:
