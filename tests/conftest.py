@@ -20,6 +20,17 @@ settings.register_profile("runstream", deadline=None)
 settings.load_profile("runstream")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def away_from_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that a test leaves behind goes to the places of whoever runs the tests, or starts a server."""
+    root = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNSTREAM_HOME", str(root))
+        patch.setenv("RUNSTREAM_SPOOL", str(root / "spool"))
+        patch.setenv("RUNSTREAM_AUTOSTART", "0")
+        yield
+
+
 @pytest.fixture
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """A user of his own. When the test fails, what his servers said is shown."""
