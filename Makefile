@@ -56,7 +56,7 @@ proto-check: .venv/dev.stamp ## the generated code is current; proto style; noth
 proto-release: proto-check ## with a release: make today's proto the one that must not break
 	$(BIN)/buf build proto -o proto/released.binpb
 
-portal: query/runstream_query/static/manifest.json ## build the portal into the package of the query service
+portal: query/runstream_query/static/manifest.json ## build the portal and the notebook widget into their packages
 
 portal-check: .venv/dev.stamp ## build the portal, check its types, run its unit tests, weigh it
 	$(BIN)/python query/portal/build.py check
@@ -69,7 +69,7 @@ bench: .venv/dev.stamp ## run the benchmarks; ARGS="log_call" picks some
 
 clean: ## remove the environment and everything that was built
 	rm -rf .venv .cache .cluster .demo dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf tests/compat/node/node_modules query/portal/node_modules query/portal/src/api/gen query/runstream_query/static
+	rm -rf tests/compat/node/node_modules query/portal/node_modules query/portal/src/api/gen query/runstream_query/static sdk/runstream/widgets/static
 	find sdk store ingest query server tests benchmarks examples proto -name __pycache__ -prune -exec rm -rf {} + \
 	  2>/dev/null || true
 

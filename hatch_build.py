@@ -1,4 +1,4 @@
-"""No wheel without the portal: it is built beforehand, by `make portal`, since it needs Node."""
+"""No wheel without the portal and the widget: they are built beforehand, by `make portal`, since that needs Node."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class PortalIsBuilt(BuildHookInterface):  # type: ignore[misc]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling."""
-        built = Path(self.root, "query", "runstream_query", "static", "manifest.json")
-        if version != "editable" and not built.exists():
+        portal = Path(self.root, "query", "runstream_query", "static", "manifest.json")
+        widget = Path(self.root, "sdk", "runstream", "widgets", "static", "widget.js")
+        if version != "editable" and not (portal.exists() and widget.exists()):
             raise RuntimeError("the portal is not built: run `make portal` first")

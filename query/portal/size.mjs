@@ -12,4 +12,7 @@ for (const name of readdirSync(folder).sort()) {
   console.log(`${String(size).padStart(8)}  ${name}`);
 }
 console.log(`${String(total).padStart(8)}  of ${LIMIT} bytes`);
-if (total > LIMIT) process.exit(1);
+const WIDGET_LIMIT = 60_000;
+const widget = gzipSync(readFileSync(new URL("../../sdk/runstream/widgets/static/widget.js", import.meta.url)), { level: 9 }).length;
+console.log(`${String(widget).padStart(8)}  of ${WIDGET_LIMIT} bytes, the notebook widget`);
+if (total > LIMIT || widget > WIDGET_LIMIT) process.exit(1);

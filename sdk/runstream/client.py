@@ -248,6 +248,25 @@ class Client(Changes, Artifacts, LogReads):
         )
         return answer
 
+    def poll_run(
+        self, workspace: str, run: str, cursor: str = "", *, wait_s: float = 0.0
+    ) -> query_service_pb2.RunChange:
+        """What of a run has changed since the answer with this cursor; everything without one.
+
+        :param wait_s: how long the server waits for a change, at most 60.
+        :raises NotFoundError: nothing is known of it.
+        """
+        from runstream.v1 import point_pb2
+        from runstream.v1 import query_service_pb2 as messages
+
+        request = messages.PollRunRequest(
+            run=point_pb2.RunRef(workspace=workspace, run=run), cursor=cursor, wait_ms=round(wait_s * 1000)
+        )
+        answer: messages.PollRunResponse = self._call(
+            _SERVICE + "PollRun", request, messages.PollRunResponse, wait_s
+        )
+        return answer.change
+
     def list_series(
         self,
         workspace: str,

@@ -32,18 +32,25 @@ def is_numeric(column: Sequence[Any]) -> bool:
     )
 
 
-def line_chart(title: str, ys: Sequence[Any], xs: Sequence[Any] | None = None, axes: str = "") -> str:
+def line_chart(
+    title: str,
+    ys: Sequence[Any],
+    xs: Sequence[Any] | None = None,
+    axes: str = "",
+    count: int | None = None,
+) -> str:
     """A figure of y over x, or over the place in the list. Missing and non-finite values interrupt the line
     and are counted below it.
 
     :param axes: what is below the chart, as `y over x`.
+    :param count: number of values of which these are the least and greatest; None when these are all.
     """
     places = range(len(ys)) if xs is None else xs
     points = [Point(_number(x), _number(y)) for x, y in zip(places, ys, strict=False)]
     left_out = sum(not point.drawn for point in points)
     about = [axes] if axes else []
-    about.append(f"{len(points):,} values")
-    if left_out:
+    about.append(f"{len(points) if count is None else count:,} values")
+    if left_out and count is None:
         about.append(f"{left_out:,} of them missing or not finite")
     caption = f"<b>{escape(title)}</b><br><small>{escape(', '.join(about))}</small>"
     style = "display:inline-block;margin:4px 12px 4px 0;vertical-align:top"

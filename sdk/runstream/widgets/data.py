@@ -27,21 +27,26 @@ def widget_data(run: Run) -> dict[str, Any]:
     """
     record = run._record(fresh=True)
     logs = run._log_files()
+    return {
+        "run_properties": properties_of(run, record, logs),
+        "run_metrics": {name: as_lists(value) for name, value in run.get_metrics().items()},
+        "child_runs": children_of(run),
+        "run_logs": tail_of(run, list(logs)),
+    }
+
+
+def properties_of(run: Run, record: RunRecord, logs: dict[str, str]) -> dict[str, Any]:
+    """`run_properties`."""
     definition = run._definition(record)
     submitted = definition if isinstance(definition, dict) else {}
     return {
-        "run_properties": {
-            **_properties(record),
-            "target": record.system.get("target") or "local",
-            "script_name": submitted.get("script"),
-            "arguments": submitted.get("arguments"),
-            "error": record.error_message or None,
-            "log_files": logs,
-            "portal_url": run.get_portal_url(),
-        },
-        "run_metrics": {name: as_lists(value) for name, value in run.get_metrics().items()},
-        "child_runs": _children(run),
-        "run_logs": _tail(run, choose(list(logs))),
+        **_properties(record),
+        "target": record.system.get("target") or "local",
+        "script_name": submitted.get("script"),
+        "arguments": submitted.get("arguments"),
+        "error": record.error_message or None,
+        "log_files": logs,
+        "portal_url": run.get_portal_url(),
     }
 
 
@@ -68,14 +73,17 @@ def _properties(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _children(run: Run) -> list[dict[str, Any]]:
+def children_of(run: Run) -> list[dict[str, Any]]:
+    """`child_runs`."""
     if run._state.silent:
         return []
     found = records_of(run.experiment.workspace, Query(family=Family(run.id, False)), run._state)
     return [_properties(child) for child in islice(found, MOST_CHILDREN)]
 
 
-def _tail(run: Run, path: str) -> str:
+def tail_of(run: Run, paths: list[str]) -> str:
+    """`run_logs`, of the logs with these paths."""
+    path = choose(paths)
     if not path:
         return ""
     parts = run._client().read_log(run.experiment.workspace.name, run.id, path, tail_bytes=_TAIL_BYTES)

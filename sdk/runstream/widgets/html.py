@@ -7,6 +7,7 @@ from runstream.core.artifact import parse_uri
 from runstream.core.display import escape, link
 from runstream.widgets.charts import is_numeric, line_chart
 from runstream.widgets.data import MOST_CHILDREN
+from runstream.widgets.watched import Reduced
 
 _MOST_ROWS: Final = 50
 _MOST_METRICS: Final = 60
@@ -90,6 +91,8 @@ def _metrics(metrics: dict[str, Any]) -> str:
     for name, value in list(metrics.items())[:_MOST_METRICS]:
         if isinstance(value, dict):
             others.append(_columns(name, value))
+        elif isinstance(value, Reduced):
+            others.append(_reduced(name, value))
         elif len(value) == 1:
             single.append([_text(name), _value(value[0])])
         else:
@@ -98,6 +101,16 @@ def _metrics(metrics: dict[str, Any]) -> str:
     if more > 0:
         others.append(f"<p>{more:,} more metrics are on the details page.</p>")
     return (_table(["Metric", "Value"], single) if single else "") + "".join(others)
+
+
+def _reduced(name: str, value: Reduced) -> str:
+    """The least and greatest of each stretch, over the step or the place in the list."""
+    if value.line is None:
+        return f"<p><b>{_text(name)}</b> <small>{value.size:,} values, see the details page</small></p>"
+    line = value.line
+    ys = [y for pair in zip(line.low.tolist(), line.high.tolist(), strict=True) for y in pair]
+    xs = [x for x in line.x.tolist() for _ in range(2)]
+    return line_chart(name, ys, xs, "by step" if line.by_step else "", value.size)
 
 
 def _list(name: str, values: list[Any]) -> str:

@@ -5,16 +5,18 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
-from runstream.core.record import FINAL
 from runstream.core.run import Run
-from runstream.widgets import html
-from runstream.widgets.data import widget_data
+from runstream.widgets import front, html
+from runstream.widgets.watched import Watched
 
-_FIRST_S: Final = 2.0
-_LONGEST_S: Final = 15.0
+_LEAST_S: Final = 1.0  # between two readings
+_CHANGE_S: Final = 10.0  # that the server waits for a change
+_AGAIN_S: Final = 2.0  # after a reading that failed, at first,
+_LONGEST_S: Final = 15.0  # and at most
+_SETTLING_S: Final = 30.0  # that the last points of a run may take after its end
 _PATIENCE_S: Final = 2.0  # that a cell waits for its first page
 _REST: Final = 4.0  # pauses are so many times as long as a read took, at least,
 _MOST_S: Final = 60.0  # up to this
@@ -47,7 +49,7 @@ def show(run: Run, text: str) -> "Live":
 
 
 class Live:
-    """The page of a run, and the thread that reads it again and again."""
+    """What is shown of a run, and the thread that reads it again and again."""
 
     def __init__(self, run: Run, text: str) -> None:
         self.thread = threading.Thread(target=self._follow, name=f"runstream-details-{run.id}", daemon=True)
@@ -57,31 +59,41 @@ class Live:
         self._id = f"runstream-{uuid4().hex}"
         self._lock = threading.Lock()
         self._displayed = False
-        self._data: dict[str, Any] | None = None
+        self._watched = Watched(run)
+        self._front: front.Front | None = None
         self._away_since = ""
+        self._notice = ""
         self._page = html.notice_page(run.id, run.get_portal_url(), "Reading the run …")
 
     def display(self) -> None:
         """Once more, as it is now."""
         with self._lock:
+            if self._front is None and front.possible():
+                self._front = front.Front(self._watched)
+                self._front.push(self._notice, self.thread.is_alive())
             self._publish("display")
             self._displayed = True
 
     def _follow(self) -> None:
-        """Until the run is over, and once more then: the end of its log may arrive after it."""
-        pause, over = _FIRST_S, False
+        """Until the run is over and settled, and once more then: the end of its log may arrive after it."""
+        again, ended = _AGAIN_S, 0.0
         try:
             while True:
                 began = time.monotonic()
                 read = self._read()
-                took = time.monotonic() - began if read else 0.0
                 self.first.set()
-                if read and self._over():
-                    if over:
+                if not read:
+                    pause = again
+                    again = min(again * 1.3, _LONGEST_S)
+                elif self._watched.over:
+                    now = time.monotonic()
+                    if ended and (self._watched.settled or now - ended > _SETTLING_S):
                         return
-                    over, pause = True, _FIRST_S
-                time.sleep(max(pause, min(_REST * took, _MOST_S)))
-                pause = min(pause * 1.3, _LONGEST_S)
+                    ended, pause, again = ended or now, _AGAIN_S, _AGAIN_S
+                else:
+                    took = time.monotonic() - began - self._watched.waited_s
+                    pause, again, ended = max(_LEAST_S, min(_REST * took, _MOST_S)), _AGAIN_S, 0.0
+                time.sleep(pause)
         except Exception:  # the kernel ends: there is no output to write to any more
             return
         finally:
@@ -89,35 +101,45 @@ class Live:
             with _showing:
                 if _live.get(self._run) is self:
                     del _live[self._run]
+            self._rest()
 
     def _read(self) -> bool:
-        """Read the run and show it. When that fails the page says so, above what was read last."""
-        notice, error = "", None
+        """Read the run and show it. When that fails what is shown says so, above what was read last."""
+        error = None
         try:
-            self._data = widget_data(self._run)
-        except Exception as found:  # whatever it is belongs on the page: nobody sees a thread's traceback
+            self._watched.read(_CHANGE_S)
+        except Exception as found:  # whatever it is belongs there: nobody sees a thread's traceback
             error = found
         if error is None:
-            self._away_since = ""
+            self._away_since = self._notice = ""
         else:
             self._away_since = self._away_since or f"{datetime.now(UTC):%H:%M:%S} UTC"
-            notice = f"Not reachable since {self._away_since}: {error}"
-        if self._data is not None:
-            page = html.page(self._data, notice)
+            self._notice = f"Not reachable since {self._away_since}: {error}"
+        if self._watched.properties:
+            page = html.page(self._watched.data(), self._notice)
         else:
-            page = html.notice_page(self._run.id, self._run.get_portal_url(), notice)
+            page = html.notice_page(self._run.id, self._run.get_portal_url(), self._notice)
         with self._lock:
-            if page != self._page:
-                self._page = page
-                if self._displayed:
-                    self._publish("update_display")
+            changed, self._page = page != self._page, page
+            if self._front is not None:
+                self._front.push(self._notice, True)
+            elif changed and self._displayed:
+                self._publish("update_display")
         return error is None
 
-    def _over(self) -> bool:
-        status = self._data["run_properties"]["status"] if self._data is not None else ""
-        return self._run._state.silent or status in FINAL
+    def _rest(self) -> None:
+        """Nothing moves any more. What the notebook's file keeps is as it is now."""
+        try:
+            with self._lock:
+                if self._front is not None:
+                    self._front.push(self._notice, False)
+                    self._publish("update_display")
+        except Exception:  # as above
+            return
 
     def _publish(self, function: str) -> None:
         """By IPython's `display` or `update_display`."""
         shown = {"text/html": self._page, "text/plain": self._text}
+        if self._front is not None:
+            shown |= self._front.bundle
         getattr(importlib.import_module("IPython.display"), function)(shown, raw=True, display_id=self._id)

@@ -4,20 +4,17 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import type { RunRef } from "../api/gen/point_pb";
 import { failureOf } from "../api/failure";
 import { MOST_ELEMENTS, type MetricReads } from "../api/reads";
-import type { PlotLine, View } from "../charts/draw";
-import { lineStyle } from "../charts/palette";
+import type { View } from "../charts/draw";
+import { BY_ROW, linesOf } from "../charts/rows";
 import type { Range } from "../charts/scale";
 import { xColumn } from "../data/axis";
-import { asNumber, tableOf, type Table } from "../data/elements";
-import { flagOf } from "../data/lines";
+import { tableOf, type Table } from "../data/elements";
 import { count as counted } from "../data/numbers";
 import type { Panel } from "../data/series";
 import { Chart, useNear } from "./chart";
 import { Legend, type Settings } from "./metric-chart";
 import { Select } from "./parts";
 import { palette } from "./theme";
-
-const BY_ROW = "\u0000row";
 
 /** The rows of a metric, read when near the screen and when there are more. */
 export function useRows(reads: MetricReads, run: RunRef, metric: string, elements: number, near: boolean): { table: Table | undefined; note: string; loading: boolean } {
@@ -71,29 +68,4 @@ export function RowsChart({ panel, run, reads, settings }: { panel: Panel; run: 
       />
     </div>
   );
-}
-
-/** Lines of all numeric columns over one. Rows without a place on the x axis are left out. */
-export function linesOf(table: Table, numeric: readonly string[], x: string, colors: Parameters<typeof lineStyle>[0]): PlotLine[] {
-  const at = x === BY_ROW ? table.rows : table.cells[table.columns.indexOf(x)]?.map(asNumber);
-  if (!at) return [];
-  return numeric
-    .filter((name) => name !== x)
-    .slice(0, 32)
-    .map((name, number) => {
-      const cells = table.cells[table.columns.indexOf(name)]!;
-      const places = at.map((value, i) => (Number.isFinite(value) && cells[i] !== undefined ? i : -1)).filter((i) => i >= 0);
-      const values = places.map((i) => asNumber(cells[i]));
-      const y = Float64Array.from(values, (value) => (Number.isFinite(value) ? value : NaN));
-      return {
-        label: name,
-        style: lineStyle(colors, number),
-        x: Float64Array.from(places, (i) => at[i]!),
-        y,
-        min: y,
-        max: y,
-        flags: Uint8Array.from(values, flagOf),
-        dots: places.length <= 500,
-      };
-    });
 }

@@ -1,0 +1,52 @@
+// The widget of a notebook: one module for anywidget. Its styles and the notebook's do not touch each other.
+
+import { render as show } from "preact";
+import { DARK, LIGHT } from "../charts/palette";
+import base from "../pages/styles/base.css?inline";
+import charts from "../pages/styles/charts.css?inline";
+import parts from "../pages/styles/parts.css?inline";
+import run from "../pages/styles/run.css?inline";
+import tokens from "../pages/styles/tokens.css?inline";
+import own from "./widget.css?inline";
+import { isDark, onTheme } from "./theme";
+import type { Model } from "./state";
+import { Widget } from "./widget";
+import { Wishes } from "./wishes";
+
+const STYLES = [
+  tokens.replace(/:root\[data-theme="?dark"?\]/g, ":host([data-theme=dark])").replaceAll(":root", ":host"),
+  base, parts, charts, run, own,
+].join("\n");
+
+function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
+  el.dataset["runstream"] = "";
+  const root = el.attachShadow({ mode: "open" });
+  const style = document.createElement("style");
+  style.textContent = STYLES;
+  const place = document.createElement("div");
+  place.className = "runstream";
+  root.append(style, place);
+  const wishes = new Wishes(model);
+  let frame = 0;
+  const draw = (): void => {
+    frame = 0;
+    const dark = isDark(el);
+    el.dataset["theme"] = dark ? "dark" : "light";
+    show(<Widget model={model} wishes={wishes} palette={dark ? DARK : LIGHT} />, place);
+  };
+  const later = (): void => {
+    frame ||= requestAnimationFrame(draw);
+  };
+  const unwatch = onTheme(later);
+  model.on("change", later);
+  draw();
+  return () => {
+    unwatch();
+    cancelAnimationFrame(frame);
+    model.off("change", later);
+    wishes.close();
+    show(null, place);
+  };
+}
+
+export default { render };

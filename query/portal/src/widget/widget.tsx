@@ -1,0 +1,131 @@
+// A run in a notebook: is it fine, what is it, what does it log.
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { Linked } from "../charts/linked";
+import type { Palette } from "../charts/palette";
+import { count, plural, short } from "../data/numbers";
+import { panelsOf } from "../data/series";
+import { duration, moment } from "../data/times";
+import { LineChart, RowsChart } from "./chart";
+import { chartsOf, isTile, seriesOf, type Model, type Properties } from "./state";
+import type { Wishes } from "./wishes";
+
+const MOST_PAIRS = 50;
+
+interface Props {
+  model: Model;
+  wishes: Wishes;
+  palette: Palette;
+}
+
+export function Widget({ model, wishes, palette }: Props) {
+  const run = model.get("run") as Properties | null;
+  const notice = model.get("notice") as string;
+  if (!run) return <p role="status" class="quiet">{notice || "Reading the run …"}</p>;
+  return (
+    <section aria-label={`Run ${run.name || run.run_id}`} data-status={run.status} data-live={String(model.get("live"))}>
+      <Head run={run} live={model.get("live") === true} />
+      {notice && <p role="status" class="problem">{notice}</p>}
+      {run.error && <pre class="problem">{run.error}</pre>}
+      <Facts run={run} />
+      <Metrics model={model} wishes={wishes} palette={palette} url={run.portal_url} />
+    </section>
+  );
+}
+
+function Head({ run, live }: { run: Properties; live: boolean }) {
+  return (
+    <header class="head">
+      <h2>
+        <a href={run.portal_url} target="_blank" rel="noopener noreferrer" class="text" title={run.run_id}>{run.name || run.run_id}</a>
+      </h2>
+      <span class={`status status-${run.status}`}><i aria-hidden="true" />{words(run.status)}</span>
+      <Lasted run={run} live={live} />
+      <span class="quiet text">{run.experiment}{run.run_number === null ? "" : ` #${run.run_number}`}</span>
+      <a class="details" href={run.portal_url} target="_blank" rel="noopener noreferrer">Details page</a>
+    </header>
+  );
+}
+
+/** NotResponding → not responding */
+function words(status: string): string {
+  return status.replace(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase();
+}
+
+function Lasted({ run, live }: { run: Properties; live: boolean }) {
+  const [now, setNow] = useState(Date.now());
+  const going = live && !run.end_time_utc;
+  useEffect(() => {
+    if (!going) return;
+    const timer = setInterval(() => setNow(Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, [going]);
+  if (!run.created_utc) return null;
+  const start = Date.parse(run.created_utc);
+  const end = run.end_time_utc ? Date.parse(run.end_time_utc) : now;
+  return <span class="quiet" title={`Started ${moment(start)}`}>{duration(Math.max(0, end - start))}</span>;
+}
+
+function Facts({ run }: { run: Properties }) {
+  const groups = [
+    ["Parameters", run.parameters],
+    ["Tags", run.tags],
+    ["Properties", run.properties],
+  ] as const;
+  const filled = groups.filter(([, pairs]) => Object.keys(pairs).length);
+  if (!filled.length) return null;
+  return (
+    <div class="facts">
+      {filled.map(([title, pairs]) => (
+        <details key={title} open={title !== "Properties"}>
+          <summary>{title} <span class="count">{Object.keys(pairs).length}</span></summary>
+          <dl>
+            {Object.entries(pairs).slice(0, MOST_PAIRS).map(([name, value]) => (
+              <div key={name}>
+                <dt class="text" title={name}>{name}</dt>
+                <dd class="text" title={value ?? ""}>{value ?? "✓"}</dd>
+              </div>
+            ))}
+          </dl>
+        </details>
+      ))}
+    </div>
+  );
+}
+
+function Metrics({ model, wishes, palette, url }: Props & { url: string }) {
+  const told = model.get("series");
+  const panels = useMemo(() => panelsOf(seriesOf(told)), [told]);
+  const charts = chartsOf(model);
+  const linked = useMemo(() => new Linked(), [model]);
+  const tiles = panels.filter(isTile);
+  const drawn = panels.filter((panel) => ["line", "xy", "columns"].includes(panel.kind) && charts.has(panel.metric));
+  const more = panels.filter((panel) => ["line", "xy", "columns"].includes(panel.kind)).length - drawn.length;
+  return (
+    <>
+      {tiles.length > 0 && (
+        <ul class="tiles">
+          {tiles.map((panel) => (
+            <li key={panel.metric} class="tile">
+              <span class="quiet text" title={panel.metric}>{panel.metric}</span>
+              <b title={String(panel.last)}>{short(panel.last!, 6)}</b>
+            </li>
+          ))}
+        </ul>
+      )}
+      {drawn.length > 0 && (
+        <div class="charts">
+          {drawn.map((panel) =>
+            panel.kind === "line" ? (
+              <LineChart key={`${panel.metric}\nline`} panel={panel} told={charts.get(panel.metric)} wishes={wishes} palette={palette} linked={linked} />
+            ) : (
+              <RowsChart key={`${panel.metric}\nrows`} panel={panel} told={charts.get(panel.metric)} palette={palette} />
+            ),
+          )}
+        </div>
+      )}
+      {more > 0 && <p class="quiet">{plural(more, "more chart")} on the <a href={url} target="_blank" rel="noopener noreferrer">details page</a>.</p>}
+      {!panels.length && <p class="quiet">{count(0)} metrics so far.</p>}
+    </>
+  );
+}

@@ -1,0 +1,150 @@
+"""The widget in a real JupyterLab: one notebook, from a run that goes on to one that is over."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.desk import HEAD
+from tests.e2e import browser as chromium
+from tests.e2e import lab
+from tests.e2e.browser import Visit
+from tests.server import Place, wait_for
+
+EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+CELLS = [
+    HEAD
+    + f"""
+import math
+from runstream.widgets import RunDetails
+evil = {EVIL!r}
+run = experiment.start_logging(run_id="live", display_name="brave-fern", tags={{"model": evil}})
+run.log("mse", 3295.7412)
+run.log(evil, 1.0)
+run.log(evil, 2.0)
+for step in range(3000):
+    run.log("loss", 9.5 if step == 1777 else 1 / (1 + step), step=step)
+for v in (math.inf, 1.0, math.nan, 3.0):
+    run.log("norm", v)
+for k in range(20):
+    run.log_row("wave", angle=k / 10, cos=math.cos(k / 10))
+run.log_table("layers", {{"depth": [1, 2, 3], "loss": [0.3, 0.2, 0.1], "width": [64, 10, 3]}})
+RunDetails(run).show()
+""",
+    """
+for n in range(6):
+    run.log("live", n * n, step=n)
+deadline = time.monotonic() + 60
+while not os.path.exists("seen") and time.monotonic() < deadline:
+    time.sleep(0.1)  # the kernel is busy all the time
+""",
+    "run.complete()",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    made = Place(tmp_path_factory.mktemp("widget"))
+    try:
+        made.up()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def visitor(browser: Browser, place: Place) -> Iterator[tuple[Visit, str]]:
+    """Somebody in a JupyterLab, and its token."""
+    with lab.jupyter(place) as (base, token), chromium.visit(browser, base, None) as found:
+        yield found, token
+
+
+def run_cell(page: Page, number: int) -> None:
+    """Runs a cell, and returns when it has begun."""
+    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+    prompt = cell.locator(".jp-InputPrompt").first
+    deadline = time.monotonic() + 60
+    while prompt.inner_text().strip() == "[ ]:":  # right after the kernel's start it may not take
+        assert time.monotonic() < deadline, f"cell {number} does not run"
+        cell.locator(".jp-InputPrompt").first.click()
+        page.keyboard.press("Control+Enter")
+        page.wait_for_timeout(300)
+
+
+def figure(page: Page, title: str) -> Locator:
+    return page.locator("[data-runstream] figure.chart").filter(
+        has=page.locator(".chart-title", has_text=re.compile(f"^{re.escape(title)}$"))
+    )
+
+
+def test_a_run_is_followed_and_rests_and_is_kept_in_the_file(visitor: tuple[Visit, str], place: Place) -> None:
+    visit, token = visitor
+    path = place.work / "run.ipynb"
+    lab.notebook(path, CELLS)
+    page = visit.open(f"/doc/tree/run.ipynb?token={token}", ".jp-Notebook .jp-CodeCell")
+    page.locator("text=/Python 3.* \\| Idle/").wait_for()
+    run_cell(page, 0)
+    widget = page.locator("[data-runstream] section")
+    expect(widget).to_have_attribute("data-status", "Running")
+    expect(widget.get_by_role("link", name="brave-fern")).to_be_visible()
+    # Of many values the least and greatest are exact; what is not finite is told.
+    canvas = '[role="img"]'
+    expect(figure(page, "loss").locator(canvas)).to_have_attribute(
+        "aria-label", f"loss: a line over step, from {1 / 3000} to 9.5"
+    )
+    expect(figure(page, "norm").locator(canvas)).to_have_attribute(
+        "aria-label", "norm: a line over value, from 1 to 3"
+    )
+    expect(figure(page, "wave").locator(".chart-figure")).to_have_text("cos over angle")
+    expect(figure(page, "layers").locator(canvas)).to_have_attribute(
+        "aria-label", "layers: 2 lines over depth, from 0.1 to 64"
+    )
+    expect(widget.locator(".tile")).to_contain_text(["mse3,295.74"])
+    # Names are text.
+    expect(figure(page, EVIL)).to_be_visible()
+    expect(widget.locator("dd")).to_have_text([EVIL])
+    assert widget.locator("script, img").count() == 0
+
+    # The notebook's kernel is busy, and the widget moves.
+    run_cell(page, 1)
+    expect(figure(page, "live").locator(canvas)).to_have_attribute(
+        "aria-label", "live: a line over step, from 0 to 25"
+    )
+    assert page.locator(".jp-CodeCell").nth(1).locator(".jp-InputPrompt").inner_text().strip() == "[*]:"
+    (place.work / "seen").touch()
+
+    # A closer look is at the values themselves.
+    chart = figure(page, "loss").locator(canvas)
+    chart.focus()
+    for _ in range(10):
+        page.keyboard.press("+")
+    expect(figure(page, "loss").locator(".badge")).to_have_text("raw")
+
+    run_cell(page, 2)
+    expect(widget).to_have_attribute("data-live", "false")
+    expect(widget).to_have_attribute("data-status", "Completed")
+    chromium.shot(page, "widget")
+
+    # The file keeps what can be seen without a kernel.
+    page.keyboard.press("Control+s")
+    kept = wait_for(lambda: saved(path), "the notebook to be saved")
+    html = HTMLExporter(embed_images=True).from_notebook_node(kept)[0]
+    assert "widget-view+json" not in html
+    assert "<b>Completed</b>" in html
+    assert html.count("<figure") == 5
+    assert EVIL not in html
+    page.close()
+
+
+def saved(path: Path) -> nbformat.NotebookNode | None:
+    """The notebook, if its file has the run's end."""
+    found = nbformat.read(path, as_version=4)
+    outputs = [output for output in found.cells[0].outputs if output.output_type == "display_data"]
+    return found if outputs and "<b>Completed</b>" in outputs[0].data["text/html"] else None
