@@ -1,4 +1,4 @@
-"""No wheel without the portal and the widget: they are built beforehand, by `make portal`, since that needs Node."""
+"""No wheel without the portal and the widget: `make portal` builds them beforehand, which needs Node."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
@@ -56,8 +57,6 @@ def jupyter(place: Place) -> Iterator[tuple[str, str]]:
     def listens() -> str:
         assert process.poll() is None, log.read_text()
         for file in runtime.glob("jpserver-*.json"):
-            import json
-
             try:
                 base = str(json.loads(file.read_text())["url"]).rstrip("/")
                 with urlopen(f"{base}/api?token={token}", timeout=5):

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
+from nbformat.reader import NotJSONError
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.desk import HEAD
@@ -36,6 +37,11 @@ for v in (math.inf, 1.0, math.nan, 3.0):
 for k in range(20):
     run.log_row("wave", angle=k / 10, cos=math.cos(k / 10))
 run.log_table("layers", {{"depth": [1, 2, 3], "loss": [0.3, 0.2, 0.1], "width": [64, 10, 3]}})
+for alpha in (0.4, 0.1, 0.2):
+    with run.child_run(f"alpha {{alpha}}") as child:
+        child.log_params({{"alpha": alpha}})
+        child.log("mse", 3000 + 100 * alpha)
+print("said", evil)
 RunDetails(run).show()
 """,
     """
@@ -84,14 +90,14 @@ def figure(page: Page, title: str) -> Locator:
     )
 
 
-def test_a_run_is_followed_and_rests_and_is_kept_in_the_file(visitor: tuple[Visit, str], place: Place) -> None:
+def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, str], place: Place) -> None:
     visit, token = visitor
     path = place.work / "run.ipynb"
     lab.notebook(path, CELLS)
     page = visit.open(f"/doc/tree/run.ipynb?token={token}", ".jp-Notebook .jp-CodeCell")
     page.locator("text=/Python 3.* \\| Idle/").wait_for()
     run_cell(page, 0)
-    widget = page.locator("[data-runstream] section")
+    widget = page.locator("[data-runstream] section[data-status]")
     expect(widget).to_have_attribute("data-status", "Running")
     expect(widget.get_by_role("link", name="brave-fern")).to_be_visible()
     # Of many values the least and greatest are exact; what is not finite is told.
@@ -111,6 +117,16 @@ def test_a_run_is_followed_and_rests_and_is_kept_in_the_file(visitor: tuple[Visi
     expect(figure(page, EVIL)).to_be_visible()
     expect(widget.locator("dd")).to_have_text([EVIL])
     assert widget.locator("script, img").count() == 0
+
+    # Of the children their summaries are shown, a moment later.
+    children = widget.locator(".children")
+    expect(children.locator("[data-child]")).to_have_count(3)
+    expect(figure(page, "mse").locator(".chart-figure")).to_have_text("over alpha")
+    expect(figure(page, "mse").locator(canvas)).to_have_attribute(
+        "aria-label", "mse: a line over alpha, from 3010 to 3040"
+    )
+    expect(widget.get_by_label("The end of the log")).to_contain_text(f"said {EVIL}")
+    chromium.shot(page, "widget-children")
 
     # The notebook's kernel is busy, and the widget moves.
     run_cell(page, 1)
@@ -145,6 +161,9 @@ def test_a_run_is_followed_and_rests_and_is_kept_in_the_file(visitor: tuple[Visi
 
 def saved(path: Path) -> nbformat.NotebookNode | None:
     """The notebook, if its file has the run's end."""
-    found = nbformat.read(path, as_version=4)
+    try:
+        found = nbformat.read(path, as_version=4)
+    except NotJSONError:  # it is being written
+        return None
     outputs = [output for output in found.cells[0].outputs if output.output_type == "display_data"]
     return found if outputs and "<b>Completed</b>" in outputs[0].data["text/html"] else None

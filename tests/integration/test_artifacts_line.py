@@ -47,7 +47,7 @@ data = os.urandom(70 << 20)
 open("large", "wb").write(data)
 run.upload_file("large", "large")
 os.unlink("large")
-for n in range(300):
+for n in range(100):
     run.upload_file(f"small/{n}", io.BytesIO(b"%d" % n))
 run.upload_file("empty", io.BytesIO())
 run.log_image("pixels", plot=np.eye(4))
@@ -107,14 +107,14 @@ os._exit(0)  # as if it were killed: nothing is said at the end
 
 def test_many_files_with_few_descriptors(place: Place) -> None:
     server = place.up()
-    code = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n" + BEGIN
+    code = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n" + BEGIN
     code += """
-for n in range(300):
+for n in range(100):
     run.upload_file(f"small/{n}", io.BytesIO(b"%d" % n))
 run.complete()
 """
     ran(place.script(code, "few"))  # its sender has the same limit
-    wanted = {f"small/{n}": sha256(b"%d" % n) for n in range(300)}
+    wanted = {f"small/{n}": sha256(b"%d" % n) for n in range(100)}
     wait_for(lambda: files(server, "few") == wanted, "all files")
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.cluster import Cluster
 from deploy.engines.process import EngineMissing
+from runstream.client import Client
 from runstream.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from tests.server import Place, wait_for
 
@@ -37,12 +38,6 @@ from runstream import Experiment, Run, Workspace
 run = Run(Experiment(Workspace.from_config(), "line"), sys.argv[1])
 same = run.get_metrics()["loss"] == [number / 7 for number in range(20_000)]
 print(json.dumps([run.get_status(), same, run.get_portal_url()]))
-"""
-
-SEARCH = """
-from runstream import Experiment, Workspace
-found = Experiment(Workspace.from_config(), "line").get_runs(filter="metrics.loss.count = 20000")
-print(*[run.id for run in found])
 """
 
 STATUS = """
@@ -69,6 +64,12 @@ def read(place: Place, cluster: Cluster, run_id: str) -> list[object]:
     found = json.loads(done.stdout)
     assert isinstance(found, list)
     return found
+
+
+def found_by_summary(cluster: Cluster) -> list[str]:
+    with Client(cluster.http[0], cluster.token) as client:
+        found = client.search_runs("local", ["line"], filter="metrics.loss.count = 20000")
+        return [run.ref.run for run in found]
 
 
 def test_one_server_to_its_clients(cluster: Cluster) -> None:
@@ -127,9 +128,7 @@ def test_services_die_while_a_script_logs(place: Place, cluster: Cluster) -> Non
         "the end of the run to arrive",
     )
     assert read(place, cluster, run_id)[:2] == ["Completed", True]
-    wait_for(  # its summary follows what is read of the run itself
-        lambda: run_id in place.script(SEARCH, **cluster.client()).stdout.split(), "the run to be summarised"
-    )
+    wait_for(lambda: run_id in found_by_summary(cluster), "the run to be summarised")
 
 
 def test_all_ends_when_asked_and_goes_on(place: Place, cluster: Cluster) -> None:
@@ -142,7 +141,7 @@ def test_all_ends_when_asked_and_goes_on(place: Place, cluster: Cluster) -> None
     cluster.services["query"][0].start()  # which is all that a reader needs
     status, same, link = read(place, cluster, run_id)
     assert (status, same) == ("Completed", True)
-    assert run_id in place.script(SEARCH, **cluster.client()).stdout.split()  # done before the writers ended
+    assert run_id in found_by_summary(cluster)  # made before the writers ended
     assert str(link).startswith(f"{cluster.http[0]}/")
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     with browser.open(cluster.login, timeout=60) as answer:

@@ -7,6 +7,7 @@ so it arrives while a cell runs. What the front end asks for, a closer look at a
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import threading
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def _widget_class() -> Any:
         # One trait a chart: only what has changed is sent.
         name: traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
         for name in (
-            "run", "log", "children", "images", "tables", *(f"chart_{n}" for n in range(MOST_METRICS))
+            "run", "log", "children", *(f"chart_{n}" for n in range(MOST_METRICS))
         )
     }  # fmt: skip
     synced["series"] = traitlets.List().tag(sync=True)
@@ -83,6 +84,18 @@ class Front:
             "run": watched.properties or None,
             "series": [info.message() for info in watched.series.values()],
             "log": {"text": watched.log},
+            "children": {
+                "runs": [
+                    {
+                        **{key: child[key] for key in ("run_id", "name", "status", "parameters")},
+                        "metrics": {
+                            name: value if math.isfinite(value) else None
+                            for name, value in watched.child_metrics.get(child["run_id"], {}).items()
+                        },
+                    }
+                    for child in watched.children
+                ]
+            },
             "notice": notice,
             "live": live,
         }

@@ -13,7 +13,7 @@ from runstream.core.metrics import shapes
 from runstream.core.record import FINAL
 from runstream.core.run import Run
 from runstream.errors import NotFoundError
-from runstream.widgets.data import as_lists, children_of, properties_of, tail_of
+from runstream.widgets.data import MOST_CHILDREN, as_lists, children_of, properties_of, tail_of
 from runstream.widgets.lines import Line, line_of_buckets, line_of_elements, rows_message
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class Watched:
     charts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Lines and rows by metric, as the front end takes them."""
     children: list[dict[str, Any]] = field(default_factory=list)
+    child_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The last number of each metric, by run id."""
     log: str = ""
     settled: bool = False
     """Nothing more is expected of it."""
@@ -110,6 +112,7 @@ class Watched:
         if not self.run._state.silent:
             self._read_metrics()
         self.children = children_of(self.run)
+        self.child_metrics = self._read_child_metrics() if self.children else {}
         self.log = tail_of(self.run, list(logs))
         self.properties = properties_of(self.run, record, logs)
 
@@ -139,6 +142,19 @@ class Watched:
                 return lines[0] if lines else None
         elements = client.get_metrics(self._workspace, names, chosen, allow_settling=True)
         return next((line_of_elements(one) for one in elements.series if not one.column), None)
+
+    def _read_child_metrics(self) -> dict[str, dict[str, float]]:
+        if reads._offline_folders(self.run._state.target):
+            return {}
+        found = self._client().search_runs(
+            self._workspace, children_of=self.run.id, columns=["metrics.*"], limit=MOST_CHILDREN
+        )
+        return {
+            run.ref.run: {
+                one.metric: one.last for one in run.metrics if one.HasField("last") and not one.column
+            }
+            for run in found
+        }
 
     def _read_metrics(self) -> None:
         if folders := reads._offline_folders(self.run._state.target):

@@ -29,6 +29,14 @@ export interface Properties {
   portal_url: string;
 }
 
+export interface Child {
+  run_id: string;
+  name: string;
+  status: string;
+  parameters: Record<string, string | null>;
+  metrics: Record<string, number | null>;
+}
+
 interface SeriesMessage {
   metric: string;
   column: string;

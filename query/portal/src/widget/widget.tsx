@@ -1,12 +1,13 @@
 // A run in a notebook: is it fine, what is it, what does it log.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Linked } from "../charts/linked";
 import type { Palette } from "../charts/palette";
 import { count, plural, short } from "../data/numbers";
 import { panelsOf } from "../data/series";
 import { duration, moment } from "../data/times";
 import { LineChart, RowsChart } from "./chart";
+import { Children } from "./children";
 import { chartsOf, isTile, seriesOf, type Model, type Properties } from "./state";
 import type { Wishes } from "./wishes";
 
@@ -29,7 +30,29 @@ export function Widget({ model, wishes, palette }: Props) {
       {run.error && <pre class="problem">{run.error}</pre>}
       <Facts run={run} />
       <Metrics model={model} wishes={wishes} palette={palette} url={run.portal_url} />
+      <Children told={model.get("children")} parent={run} palette={palette} />
+      <Log text={(model.get("log") as { text?: string } | null)?.text ?? ""} />
     </section>
+  );
+}
+
+/** The end of the log, which stays at its end unless the reader has scrolled away from there. */
+function Log({ text }: { text: string }) {
+  const box = useRef<HTMLPreElement>(null);
+  const follows = useRef(true);
+  useEffect(() => {
+    if (follows.current && box.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [text]);
+  if (!text) return null;
+  const scrolled = (): void => {
+    const { scrollTop, clientHeight, scrollHeight } = box.current!;
+    follows.current = scrollTop + clientHeight > scrollHeight - 8;
+  };
+  return (
+    <details class="log" open>
+      <summary>Log, its end</summary>
+      <pre ref={box} onScroll={scrolled} tabIndex={0} aria-label="The end of the log">{text}</pre>
+    </details>
   );
 }
 
@@ -48,7 +71,7 @@ function Head({ run, live }: { run: Properties; live: boolean }) {
 }
 
 /** NotResponding → not responding */
-function words(status: string): string {
+export function words(status: string): string {
   return status.replace(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase();
 }
 
