@@ -126,6 +126,7 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
         "aria-label", "mse: a line over alpha, from 3010 to 3040"
     )
     expect(widget.get_by_label("The end of the log")).to_contain_text(f"said {EVIL}")
+    children.scroll_into_view_if_needed()
     chromium.shot(page, "widget-children")
 
     # The notebook's kernel is busy, and the widget moves.
