@@ -38,6 +38,14 @@ while True:
 """
 
 
+def readable(descriptors: list[int], wait_s: float) -> list[int]:
+    """Those of the descriptors, of any number, that have something to read."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(wait_s * 1000)]
+
+
 def expected_elements(n: int) -> list[tuple[str, str, int, object]]:
     match n % 10:
         case 3:
@@ -51,7 +59,7 @@ def expected_elements(n: int) -> list[tuple[str, str, int, object]]:
 
 def drain(pipe: int) -> int:
     count = 0
-    while select.select([pipe], [], [], 0)[0]:
+    while readable([pipe], 0):
         data = os.read(pipe, 1 << 16)
         if not data:
             break
@@ -96,7 +104,7 @@ def test_kill_at_random_moments(tmp_path: Path, engine: str, rounds: int) -> Non
         told = {reader: 0 for _, reader, _ in victims}
         deadline: dict[int, float] = {}
         while any(victim.poll() is None for _, _, victim in victims):
-            ready, _, _ = select.select([*pending, *told], [], [], 0.001)
+            ready = readable([*pending, *told], 0.001)
             for descriptor in ready:
                 if descriptor in pending:
                     victim = pending.pop(descriptor)
