@@ -34,7 +34,7 @@ def reduce_series(
     :param width: width of each.
     """
     distance = x.view(np.uint64) - np.uint64(low % (1 << 64))  # wraps around: right for any two numbers
-    bucket = distance // np.uint64(width)
+    bucket = distance // np.uint64(width) if width < 1 << 64 else np.zeros_like(distance)  # all in one
     begin = np.concatenate(([0], np.flatnonzero(bucket[1:] != bucket[:-1]) + 1))
     end = np.append(begin[1:], len(x)) - 1
     finite = np.isfinite(value)
