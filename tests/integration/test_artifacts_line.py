@@ -84,7 +84,7 @@ print(hashlib.sha256(data).hexdigest())
     found = files(server, "r")
     assert found["large"].hex() == printed.strip()
     assert found["outputs/model"] == sha256(b"model")
-    assert len(found) == 306
+    assert len(found) == 106
     assert not list(place.spool.glob("*/*/files/*.data"))
 
 
