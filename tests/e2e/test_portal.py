@@ -255,11 +255,12 @@ def test_runs_are_grouped_and_their_lines_drawn_beside_the_table(
     for run in site.ids["sweep"][:2]:
         page.locator(f'[data-run="{run}"] input').check()
     expect(page.locator("aside")).to_contain_text("2 selected")
+    rows = chart_csv(page, "train/loss", tmp_path)
     for _ in range(60):  # the lines are read after the words have changed
-        rows = chart_csv(page, "train/loss", tmp_path)
         if len({row["line"] for row in rows}) == 2:
             break
         page.wait_for_timeout(500)
+        rows = chart_csv(page, "train/loss", tmp_path)
     assert {row["line"] for row in rows} == {"calm-otter-1", "calm-otter-2"}
     page.reload()
     expect(page.locator("tr.begins")).to_have_count(2)
