@@ -9,9 +9,11 @@ import { lineStyle, type Palette } from "../charts/palette";
 import { LinePlot } from "../charts/plot";
 import { BY_ROW, linesOf } from "../charts/rows";
 import type { Range } from "../charts/scale";
+import { xColumn } from "../data/axis";
 import { short } from "../data/numbers";
 import type { Line } from "../data/lines";
 import type { Panel } from "../data/series";
+import { Choice } from "./choice";
 import { lineOf, tableOf, type ChartMessage, type LineMessage } from "./state";
 import type { Wishes } from "./wishes";
 
@@ -142,7 +144,8 @@ export function RowsChart({ panel, told, palette }: { panel: Panel; told: ChartM
   const [chosen, setChosen] = useState("");
   const table = useMemo(() => (told?.rows ? tableOf(told.rows) : undefined), [told]);
   const order = table ? table.columns.filter((name) => panel.numeric.includes(name)) : panel.numeric;
-  const x = chosen || order[0] || BY_ROW;
+  const natural = useMemo(() => (table ? xColumn(table, order) : undefined), [table]);
+  const x = chosen || natural || BY_ROW;
   const lines = useMemo(() => (table ? linesOf(table, order, x, palette) : []), [table, x, palette]);
   const xName = x === BY_ROW ? "row" : x;
   const view: View = useMemo(() => ({ xKind: "linear", yKind: "linear", zoom, xLabel: xName }), [zoom, xName]);
@@ -153,13 +156,7 @@ export function RowsChart({ panel, told, palette }: { panel: Panel; told: ChartM
       lines={lines} view={view} palette={palette} onZoom={setZoom}
       controls={
         panel.kind === "columns" ? (
-          <label class="field">
-            <span>x</span>
-            <select value={x} onChange={(event) => setChosen(event.currentTarget.value)}>
-              {order.map((name) => <option key={name} value={name}>{name}</option>)}
-              <option value={BY_ROW}>row</option>
-            </select>
-          </label>
+          <Choice label="x" value={x} options={[...order.map((name) => [name, name] as const), [BY_ROW, "row"]]} onChange={setChosen} />
         ) : undefined
       }
     />

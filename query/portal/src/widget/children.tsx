@@ -7,8 +7,9 @@ import type { Range } from "../charts/scale";
 import { childMetrics, childPoints, varying } from "../data/children";
 import { short } from "../data/numbers";
 import { Figure } from "./chart";
+import { Choice } from "./choice";
 import type { Child, Properties } from "./state";
-import { words } from "./widget";
+import { statusWords } from "./words";
 
 const ROWS = 20;
 
@@ -29,7 +30,6 @@ export function Children({ told, parent, palette }: { told: unknown; parent: Pro
   }, [children, metric, parameter, palette]);
   const view: View = useMemo(() => ({ xKind: "linear", yKind: "linear", zoom, xLabel: parameter || "child" }), [zoom, parameter]);
   if (!children.length) return null;
-  const shown = ["", ...parameters];
   return (
     <section class="children" aria-label="Children">
       <h3>Children <span class="count">{children.length}</span></h3>
@@ -39,8 +39,8 @@ export function Children({ told, parent, palette }: { told: unknown; parent: Pro
             title={metric} figure={`over ${parameter || "the order of their start"}`} lines={lines} view={view} palette={palette} onZoom={setZoom}
             controls={
               <>
-                {metrics.length > 1 && <Choice label="metric" value={metric} options={metrics} onChange={setChosen} />}
-                {shown.length > 1 && <Choice label="over" value={parameter} options={shown} onChange={setOver} />}
+                {metrics.length > 1 && <Choice label="metric" value={metric} options={metrics.map((name) => [name, name] as const)} onChange={setChosen} />}
+                {parameters.length > 0 && <Choice label="over" value={parameter} options={[["", "their order"], ...parameters.map((name) => [name, name] as const)]} onChange={setOver} />}
               </>
             }
           />
@@ -59,7 +59,7 @@ export function Children({ told, parent, palette }: { told: unknown; parent: Pro
           {newest.slice(0, ROWS).map((child) => (
             <tr key={child.run_id} data-child={child.run_id}>
               <td><a href={addressOf(child, parent)} target="_blank" rel="noopener noreferrer" class="text">{child.name || child.run_id}</a></td>
-              <td><span class={`status status-${child.status}`}><i aria-hidden="true" />{words(child.status)}</span></td>
+              <td><span class={`status status-${child.status}`}><i aria-hidden="true" />{statusWords(child.status)}</span></td>
               {parameters.map((name) => <td key={name} class="number text">{child.parameters[name] ?? "–"}</td>)}
               {metric !== undefined && <td class="number">{child.metrics[metric] == null ? "–" : short(child.metrics[metric], 6)}</td>}
             </tr>
@@ -68,17 +68,6 @@ export function Children({ told, parent, palette }: { told: unknown; parent: Pro
       </table>
       {newest.length > ROWS && <p class="quiet">The newest {ROWS}; the <a href={parent.portal_url} target="_blank" rel="noopener noreferrer">details page</a> has all.</p>}
     </section>
-  );
-}
-
-function Choice({ label, value, options, onChange }: { label: string; value: string; options: readonly string[]; onChange: (value: string) => void }) {
-  return (
-    <label class="choice">
-      <span class="quiet">{label}</span>
-      <select value={value} onChange={(event) => onChange(event.currentTarget.value)}>
-        {options.map((name) => <option key={name} value={name}>{name || "their order"}</option>)}
-      </select>
-    </label>
   );
 }
 

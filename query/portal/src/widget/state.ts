@@ -1,6 +1,7 @@
 // What the kernel has told of a run, as the charts take it. The kernel's side is sdk/runstream/widgets/front.py.
 
 import type { SeriesInfo } from "../api/gen/query_service_pb";
+import type { ChildValues } from "../data/children";
 import type { Table, Value } from "../data/elements";
 import type { Line } from "../data/lines";
 import type { Panel } from "../data/series";
@@ -29,12 +30,10 @@ export interface Properties {
   portal_url: string;
 }
 
-export interface Child {
+export interface Child extends ChildValues {
   run_id: string;
   name: string;
   status: string;
-  parameters: Record<string, string | null>;
-  metrics: Record<string, number | null>;
 }
 
 interface SeriesMessage {

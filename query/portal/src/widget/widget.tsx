@@ -10,6 +10,7 @@ import { LineChart, RowsChart } from "./chart";
 import { Children } from "./children";
 import { chartsOf, isTile, seriesOf, type Model, type Properties } from "./state";
 import type { Wishes } from "./wishes";
+import { statusWords } from "./words";
 
 const MOST_PAIRS = 50;
 
@@ -62,17 +63,12 @@ function Head({ run, live }: { run: Properties; live: boolean }) {
       <h2>
         <a href={run.portal_url} target="_blank" rel="noopener noreferrer" class="text" title={run.run_id}>{run.name || run.run_id}</a>
       </h2>
-      <span class={`status status-${run.status}`}><i aria-hidden="true" />{words(run.status)}</span>
+      <span class={`status status-${run.status}`}><i aria-hidden="true" />{statusWords(run.status)}</span>
       <Lasted run={run} live={live} />
       <span class="quiet text">{run.experiment}{run.run_number === null ? "" : ` #${run.run_number}`}</span>
       <a class="details" href={run.portal_url} target="_blank" rel="noopener noreferrer">Details page</a>
     </header>
   );
-}
-
-/** NotResponding → not responding */
-export function words(status: string): string {
-  return status.replace(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase();
 }
 
 function Lasted({ run, live }: { run: Properties; live: boolean }) {
