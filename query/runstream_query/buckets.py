@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,12 @@ class Buckets:
         return len(self.first_x)
 
 
+def begins(group: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Where each row of equal neighbours begins. Of at least one element."""
+    found: NDArray[np.int64] = np.concatenate(([0], np.flatnonzero(group[1:] != group[:-1]) + 1))
+    return found
+
+
 def reduce_series(
     x: NDArray[np.int64], value: NDArray[np.float64], time_ns: NDArray[np.int64], low: int, width: int
 ) -> Buckets:
@@ -35,7 +42,7 @@ def reduce_series(
     """
     distance = x.view(np.uint64) - np.uint64(low % (1 << 64))  # wraps around: right for any two numbers
     bucket = distance // np.uint64(width) if width < 1 << 64 else np.zeros_like(distance)  # all in one
-    begin = np.concatenate(([0], np.flatnonzero(bucket[1:] != bucket[:-1]) + 1))
+    begin = begins(bucket)
     end = np.append(begin[1:], len(x)) - 1
     finite = np.isfinite(value)
     smallest = np.minimum.reduceat(np.where(finite, value, np.inf), begin)

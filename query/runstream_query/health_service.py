@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-from runstream.v1 import error_pb2, run_pb2
 from runstream.v1 import health_service_pb2 as messages
+from runstream.v1 import run_pb2
 from runstream_query.barrier import CONSUMERS, event_of
 from runstream_query.services import Service
 from runstream_query.sql import ask_rows
 from runstream_query.status import WRITER_ENDED, WRITER_STARTED
+from runstream_query.stored import LOST, ONE_REFUSAL
 from runstream_store.errors import StoreError
 from runstream_store.hot import HotState
 from runstream_store.log import EventLog
@@ -40,8 +41,6 @@ _FILES: Final = """
 SELECT sum(n) AS uploads, sum(n * bytes) AS upload_bytes, count() AS contents, sum(bytes) AS content_bytes
 FROM (SELECT sha256, count() AS n, any(size) AS bytes FROM artifacts FINAL GROUP BY sha256)
 """
-_LOST: Final = f"run = '' AND workspace = '' AND code = {error_pb2.ERROR_CODE_UNAVAILABLE}"
-# A refused batch that was delivered again is the same refusal.
 _DEAD: Final = f"""
 SELECT topic, code, reason, count() AS records, sum(elements) AS elements,
     uniqExactIf((space, id), id != '') AS runs, toUnixTimestamp64Nano(max(time)) AS last_time_ns,
@@ -49,15 +48,14 @@ SELECT topic, code, reason, count() AS records, sum(elements) AS elements,
 FROM (
     SELECT d.topic AS topic, d.code AS code, d.reason AS reason, d.workspace AS space, d.run AS id,
         max(d.elements) AS elements, max(d.received_time) AS time
-    FROM dead_letters AS d FINAL WHERE NOT ({_LOST})
-    GROUP BY topic, code, reason, space, id, d.writer, d.first_seq, d.seq_end,
-        if(d.seq_end > 0, (0, ''), (d.offset, toString(d.epoch)))
+    FROM dead_letters AS d FINAL WHERE NOT ({LOST})
+    GROUP BY topic, code, reason, space, id, d.writer, {ONE_REFUSAL}
 )
 GROUP BY topic, code, reason ORDER BY last_time_ns DESC LIMIT {_KINDS}
 """
 _EXPIRED: Final = f"""
 SELECT topic, partition, offset AS first, elements AS records, toUnixTimestamp64Nano(received_time) AS time_ns
-FROM dead_letters FINAL WHERE {_LOST} ORDER BY received_time DESC LIMIT {_KINDS}
+FROM dead_letters FINAL WHERE {LOST} ORDER BY received_time DESC LIMIT {_KINDS}
 """
 _OPEN: Final = f"""
 SELECT writer, hex(event) AS event FROM (

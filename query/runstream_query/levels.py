@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from runstream_query.blocks import Blocks, fresh, look
 from runstream_query.bucket_sql import Bins, BucketRows, Series
-from runstream_query.buckets import Buckets
+from runstream_query.buckets import Buckets, begins
 from runstream_query.elements import Source
 from runstream_query.plan import Unit
 from runstream_query.selection import DECLARATION, Selection
@@ -287,7 +287,7 @@ def _joined(parts: Sequence[Bins], shift: int) -> Bins:
     if (place[1:] > place[:-1]).all():
         return bins
     by_first = np.lexsort((bins.first_x, place))
-    begin = _begins(place[by_first])
+    begin = begins(place[by_first])
     end = np.append(begin[1:], len(place)) - 1
     by_last = np.lexsort((bins.last_x, place))
     first, last = by_first[begin], by_last[end]
@@ -309,7 +309,7 @@ def _joined(parts: Sequence[Bins], shift: int) -> Bins:
 
 def _grouped(bins: Bins, group: NDArray[np.uint64]) -> Bins:
     """Neighbours as one, where they are of the same group."""
-    begin = _begins(group)
+    begin = begins(group)
     end = np.append(begin[1:], len(group)) - 1
     return Bins(
         first_x=bins.first_x[begin],
@@ -323,8 +323,3 @@ def _grouped(bins: Bins, group: NDArray[np.uint64]) -> Bins:
         first_shared=bins.first_shared[begin],
         last_shared=bins.last_shared[end],
     )
-
-
-def _begins(group: NDArray[np.uint64]) -> NDArray[np.int64]:
-    begins: NDArray[np.int64] = np.concatenate(([0], np.flatnonzero(group[1:] != group[:-1]) + 1))
-    return begins

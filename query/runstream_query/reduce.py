@@ -25,7 +25,7 @@ from runstream.internal.v1 import twin_pb2
 from runstream.v1 import point_pb2, query_service_pb2
 from runstream_query import tokens
 from runstream_query.bucket_sql import BucketRows, alike
-from runstream_query.buckets import Buckets, bucket_width, join_buckets, reduce_series
+from runstream_query.buckets import Buckets, begins, bucket_width, join_buckets, reduce_series
 from runstream_query.elements import Elements, Source
 from runstream_query.errors import InvalidArgument
 from runstream_query.levels import Levels
@@ -164,7 +164,7 @@ class Reducer:
         rows = row_numbers(elements)
         numeric = _numeric(elements)
         assert elements.step is not None
-        bounds = np.concatenate(([0], np.flatnonzero(elements.unit[1:] != elements.unit[:-1]) + 1, [count]))
+        bounds = np.append(begins(elements.unit), count)
         for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             unit = elements.units[elements.unit[begin]]
             chosen = numeric[begin:end]

@@ -40,19 +40,24 @@ SELECT writer, count() AS events, sumWithOverflow({digest.SQL}) AS digest FROM (
 GROUP BY writer
 """
 
-# A refused batch that was delivered again is the same refusal.
-_DEAD: Final = """
+LOST: Final = f"run = '' AND workspace = '' AND code = {error_pb2.ERROR_CODE_UNAVAILABLE}"
+"""Which dead letters stand for records that had expired in the log before they were read."""
+ONE_REFUSAL: Final = "d.first_seq, d.seq_end, if(d.seq_end > 0, (0, ''), (d.offset, toString(d.epoch)))"
+"""By which the refusals of a topic, writer and run are told apart: a refused batch that was delivered again
+is the same refusal."""
+
+_DEAD: Final = f"""
 SELECT d.topic AS topic, d.first_seq AS first_seq, d.seq_end AS seq_end, max(d.elements) AS elements,
     max(d.events) AS events, max(d.digest) AS digest, max(d.digested) AS digested
 FROM dead_letters AS d FINAL
-WHERE d.workspace = {workspace:String} AND d.run = {run:String} AND d.writer = unhex({writer:String})
-GROUP BY topic, first_seq, seq_end, if(seq_end > 0, (0, ''), (d.offset, toString(d.epoch)))
+WHERE d.workspace = {{workspace:String}} AND d.run = {{run:String}} AND d.writer = unhex({{writer:String}})
+GROUP BY topic, {ONE_REFUSAL}
 """
 
 _EXPIRED: Final = f"""
 SELECT topic, partition, epoch, offset, elements AS records, toUnixTimestamp64Nano(received_time) AS time
 FROM dead_letters FINAL
-WHERE run = '' AND workspace = '' AND code = {error_pb2.ERROR_CODE_UNAVAILABLE}
+WHERE {LOST}
 ORDER BY topic, partition, offset
 """
 
