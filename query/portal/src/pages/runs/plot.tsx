@@ -36,10 +36,10 @@ export function RunsPlot({ wish, runs, selected }: { wish: Wish; runs: readonly 
   const wanted = picked.length ? { ...wish, filter: `id in (${picked.map((run) => JSON.stringify(run)).join(", ")})`, archived: true, children: true } : wish;
   const { data, failure, again } = useAnswer(
     metric ? JSON.stringify([wanted.workspace, wanted.experiment, wanted.filter, wanted.sort, wanted.group, wanted.archived, wanted.children, metric]) : undefined,
-    async (signal) => ({ metric, runs: (await query.searchRuns({ ...requestOf(wanted), columns: [`metrics.${quoted(metric)}`], pageSize: picked.length ? MOST : SHOWN }, { signal })).runs }),
+    async (signal) => ({ metric, picked, runs: (await query.searchRuns({ ...requestOf(wanted), columns: [`metrics.${quoted(metric)}`], pageSize: picked.length ? MOST : SHOWN }, { signal })).runs }),
     AGAIN_MS,
   );
-  const sources = useMemo(() => (data ? sourcesOf(data.runs, data.metric, picked) : []), [data, picked.join("\n")]);
+  const sources = useMemo(() => (data ? sourcesOf(data.runs, data.metric, data.picked) : []), [data]);  // of what was asked, until the next answer
   const settings = useMemo(() => settingsOf(new URLSearchParams()), []);
   const zoom = useMemo(() => rangeOf(state.get("zoom") ?? ""), [state]);
   const linked = useMemo(() => new Linked(), []);
@@ -50,7 +50,7 @@ export function RunsPlot({ wish, runs, selected }: { wish: Wish; runs: readonly 
     <>
       <div class="row">
         <Select label="metric" value={metric} options={[...new Set([metric, ...metrics])].map((name) => [name, name] as const)} onChange={(pm) => setParams({ pm, zoom: "" })} />
-        <span class="quiet">{picked.length ? `${count(sources.length)} selected` : `the first ${count(sources.length)}`}</span>
+        <span class="quiet">{(data?.picked ?? picked).length ? `${count(sources.length)} selected` : `the first ${count(sources.length)}`}</span>
       </div>
       {failure && <Problem failure={failure} again={again} />}
       {!data ? !failure && <Waiting /> : sources.length ? (
