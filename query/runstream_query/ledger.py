@@ -69,15 +69,19 @@ class _Account:
             self.drains[row["seq"]] = event.writer_drained
 
     @property
+    def _own_ends(self) -> list[int]:
+        """How far it had logged, by all that tell of its end and are to be believed."""
+        return [end.seq_end for end in self.ends if end.observed or not self.alive]
+
+    @property
     def needs(self) -> int:
         """How far it must be drained for all that it logged to be in the log; 0 while nobody knows."""
-        ends = [end.seq_end for end in self.ends if end.observed or not self.alive]
-        return max([self.said_end, *ends])
+        return max([self.said_end, *self._own_ends])
 
     @property
     def ended(self) -> bool:
-        """Whether it ended the run, or itself."""
-        return self.needs > 0
+        """Whether it ended the run, or itself, perhaps without having logged anything."""
+        return self.said_end > 0 or bool(self._own_ends)
 
     def said(self) -> run_pb2.WriterDrained | None:
         """What was counted of it."""

@@ -106,6 +106,24 @@ async def test_what_is_stored_is_proven_by_identity(reads: Reads) -> None:
     assert (await ledger(reads, run, compare=False)).state == APPLIED
 
 
+async def test_a_writer_that_logged_nothing_has_ended_too(reads: Reads) -> None:
+    run = reads.run()
+    rows = logged(run)
+    await reads.log(rows)
+    await told(reads, run, drained(rows, 100, [0, 1]))
+    await reads.events(
+        run,
+        hashlib.md5(b"idle" + run.encode()).digest(),
+        ("writer_started", {"role": 2, "launch": "l"}),
+        ("writer_ended", {"role": 2, "outcome": 1, "seq_end": 0, "observed": True}),
+        ("writer_drained", {"seq": 0, **drained([], 0)}),
+    )
+    found = await ledger(reads, run)
+    assert [(one.state, one.ended) for one in found.writers] == [(PROVEN, True)] * 2
+    assert found.state == PROVEN
+    assert (await ledger(reads, run, compare=False)).state == APPLIED
+
+
 @pytest.mark.parametrize("which", range(0, 30, 4))
 async def test_one_that_is_missing_shows(reads: Reads, which: int) -> None:
     run = reads.run()
