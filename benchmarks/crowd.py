@@ -164,21 +164,20 @@ async def streams(crowd: Crowd, count: int, seconds: float) -> None:
         grpc.aio.insecure_channel(crowd.cluster.grpc[0], options=[("grpc.use_local_subchannel_pool", 1)])
         for _ in range(16)
     ]
-    costs = Costs(**crowd.pids())
-    began = time.monotonic()
-    until = began + seconds
     metadata = (("authorization", f"Bearer {crowd.cluster.token}"),)
     factor = digest.factor("loss", "")
 
-    async def sender(number: int) -> tuple[int, int]:
+    async def join(number: int) -> tuple[Any, bytes]:
         stub: Any = ingest_service_pb2_grpc.IngestServiceStub(channels[number % len(channels)])
-        publish = stub.Publish(metadata=metadata)
-        writer = os.urandom(16)
+        publish, writer = stub.Publish(metadata=metadata), os.urandom(16)
         await publish.write(_request(0, _started(run, writer)))
         await publish.read()
+        return publish, writer
+
+    async def log(number: int, publish: Any, writer: bytes) -> int:
         seq, positions = 0, ()
         rng = np.random.default_rng(number)
-        while time.monotonic() < until:
+        while time.monotonic() < began + seconds:
             await publish.write(_request(seq + 1, _points(run, writer, seq, rng)))
             answer = await publish.read()
             assert not answer.errors, answer.errors
@@ -188,13 +187,15 @@ async def streams(crowd: Crowd, count: int, seconds: float) -> None:
         await publish.write(_request(seq + 1, _ended(run, writer, seq, total, positions)))
         await publish.read()
         await publish.done_writing()
-        return seq, total
+        return seq
 
-    done = await asyncio.gather(*(sender(number) for number in range(count)))
+    joined = await asyncio.gather(*map(join, range(count)))
+    costs = Costs(**crowd.pids())
+    began = time.monotonic()
+    points = sum(await asyncio.gather(*(log(number, *one) for number, one in enumerate(joined))))
     sent_s = time.monotonic() - began
     for channel in channels:
         await channel.close()
-    points = sum(seq for seq, _ in done)
     with crowd.client() as client:
         applied = lambda: _is_applied(client, run, count)  # noqa: E731
         await asyncio.to_thread(wait_for, applied, "everything to be applied", 900)
