@@ -21,6 +21,7 @@ from typing import Final
 
 from benchmarks.machine import describe
 from benchmarks.system import Costs, System, spread, system, verdict
+from runstream_store.tables.clickhouse_client import embedded
 
 BEGIN: Final = """
 import numpy as np
@@ -266,26 +267,34 @@ def report(name: str, rounds: list[Round]) -> float:
     return statistics.median(rates)
 
 
-def bytes_per_point(running: System, points: int) -> None:
+def bytes_per_point(points: int) -> None:
     """Logs, and prints what a point takes in spool, log and table."""
-    script = running.script(NOISY)
-    script.answer()
-    before = {part: running.folder_bytes(*paths) for part, paths in _folders(running).items()}
-    most = dict.fromkeys(before, 0)
-    script.go(points=points)
-    for _ in range(40):
-        for part, paths in _folders(running).items():
-            most[part] = max(most[part], running.folder_bytes(*paths) - before[part])
-        time.sleep(0.5)
-    after = {
-        part: max(0, running.folder_bytes(*paths) - before[part]) for part, paths in _folders(running).items()
-    }
-    script.answer()
-    script.go()
-    script.end()
+    with system() as running:
+        script = running.script(NOISY)
+        script.answer()
+        before = {part: running.folder_bytes(*paths) for part, paths in _folders(running).items()}
+        most, after = dict.fromkeys(before, 0), dict.fromkeys(before, 0)
+        script.go(points=points)
+        for _ in range(60):
+            for part, paths in _folders(running).items():
+                after[part] = running.folder_bytes(*paths) - before[part]
+                most[part] = max(most[part], after[part])
+            time.sleep(0.5)
+        script.answer()
+        script.go()
+        script.end()
+        assert running.server is not None
+        running.server.stop()
+        tables = embedded(running.place.data / "tables", writes=False)
+        ((active,),) = tables.rows(
+            "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'points'"
+        )
+        tables.close()
     print(
-        "bytes a point, at the most and 20 s later: "
+        "bytes a point on the disk, at the most and 30 s later: "
         + ", ".join(f"{part} {most[part] / points:.1f} and {after[part] / points:.1f}" for part in before)
+        + f"; in the parts of the table that are read {int(str(active)) / points:.1f}; "
+        + verdict(int(str(active)) / points, 10, most=True)
     )
 
 
@@ -346,9 +355,9 @@ def measure(rounds: int, points: int, wanted: list[str]) -> None:
                 f"1000 × 100 against 1 × 100,000, time a point: {wall:.2f} in the script,"
                 f" {whole:.2f} until readable; {verdict(max(wall, whole), 2, most=True)}"
             )
-        if not wanted or "bytes" in wanted:
-            bytes_per_point(running, points)
         bench.reader.end()
+    if not wanted or "bytes" in wanted:
+        bytes_per_point(points)
 
 
 def main() -> None:

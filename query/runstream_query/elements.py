@@ -158,10 +158,11 @@ class Source:
         :param limit: at most so many.
         """
         one = len(units) == 1
+        # Only of one metric: several may have got a column since the plan.
+        column = units[0].columns[0] if one and len(units[0].columns) == 1 else None
         needs = _Needs(
-            # A single column has a row for each element. Several metrics may have got a column since the
-            # plan.
-            rows=identity or place or (numbered and (not one or len(units[0].columns) != 1)),
+            column=column,
+            rows=identity or place or (numbered and column is None),  # a single column: a row an element
             types=not all(unit.doubles_only for unit in units),
             text=text and any(unit.may_have_text for unit in units),
             place=place,
@@ -249,6 +250,8 @@ def _order(units: Sequence[Unit]) -> str:
 class _Needs:
     """Which columns a read needs."""
 
+    column: str | None
+    """The only one that there is."""
     rows: bool
     types: bool
     text: bool
@@ -256,7 +259,8 @@ class _Needs:
     rank: bool
 
     def sql(self, one: bool) -> str:
-        names = ["column", "value", "step", "logged_time"]
+        names = ["value", "step", "logged_time"]
+        names += ["column"] if self.column is None else []
         names += [] if one else ["run", "metric"]
         names += ["writer", "seq", "idx"] if self.rows else []
         names += ["type"] if self.types else []
@@ -272,7 +276,9 @@ class _Needs:
         def numbers(name: str, kind: Any) -> Any:
             return array(table[name]).view(kind) if name in found else None
 
-        columns, column = names(table["column"])
+        columns, column = [self.column or ""], np.zeros(table.num_rows, np.int32)
+        if self.column is None:
+            columns, column = names(table["column"])
         return Elements(
             units=units,
             unit=_unit_index(units, table),

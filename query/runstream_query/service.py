@@ -296,13 +296,13 @@ class QueryServicer:
         points = await self._barrier.reach_runs(barrier, deadline)
         # While points are being inserted, what is known of the runs is read.
         reading = asyncio.gather(*(self._ends(workspace, names) for workspace, names in runs.items()))
-        found_first, _ = await asyncio.gather(reading, self._barrier.reach_points(points, deadline))
+        kept = asyncio.gather(*(self._runs.check_kept(workspace, names) for workspace, names in runs.items()))
+        found_first, _, _ = await asyncio.gather(reading, kept, self._barrier.reach_points(points, deadline))
         ends = dict(zip(runs, found_first, strict=True))
         for workspace, names in runs.items():
-            if unknown := set(names) - ends[workspace].heard_of:
-                ends[workspace] = await self._look_for(ends[workspace], names, sorted(unknown), deadline)
-        for workspace, names in runs.items():
-            await self._runs.check_kept(workspace, names)
+            if unknown := sorted(set(names) - ends[workspace].heard_of):
+                ends[workspace] = await self._look_for(ends[workspace], names, unknown, deadline)
+                await self._runs.check_kept(workspace, unknown)
         settling: list[tuple[str, str]] = []
         for workspace, names in runs.items():
             waited = 0

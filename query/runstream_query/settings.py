@@ -17,7 +17,7 @@ class QuerySettings:
     """How long a read waits when it does not say."""
     batch_elements: int = 250_000
     """Small metrics are read together, in queries of about this many elements."""
-    page_elements: int = 250_000
+    page_elements: int = 500_000
     """Large metrics are read in pages of about this many elements: what a read holds in memory, twice."""
     chunk_elements: int = 65_536
     """Most elements in one message: with all columns it stays below the 4 MiB that gRPC takes by default."""
