@@ -33,7 +33,8 @@ _BUDGET_BYTES: Final = 96 * limits.MiB  # one of the largest, and many small one
 _FIND: Final = 1_000
 _SILENCE_S: Final = 60.0  # in the middle of a chunk
 _SMALL: Final = 64 << 10
-_UNDER_WAY: Final = 64  # chunks of one stream
+_GROUP: Final = 1_000  # small chunks that are stored together
+_UNDER_WAY: Final = 4  # groups of small chunks, or large ones, of one stream
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -120,6 +121,7 @@ class _Stream:
         self._coming: _Coming | None = None
         self._results: asyncio.Queue[chunk_service_pb2.ChunkResult | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_UNDER_WAY)
+        self._whole: list[_Coming] = []  # small ones, to be stored together
         self._storing: set[asyncio.Task[None]] = set()
 
     async def results(self) -> list[chunk_service_pb2.ChunkResult]:
@@ -152,6 +154,7 @@ class _Stream:
                     raise RequestMalformed(f"a request of {len(data):,} bytes; 4 MiB are taken")
                 for part in _parts(data):
                     await self._take(part)
+                await self._store_whole()
             if self._coming is not None:
                 raise RequestMalformed("the stream ended in the middle of a chunk")
             if self._storing:
@@ -166,45 +169,63 @@ class _Stream:
                 check_chunk(part.chunk)
             except RecordRefused as error:
                 raise RequestMalformed(error.reason) from None
-            await self._room.acquire()
-            await self._budget.take(part.chunk.size)
+            if not self._budget.take_now(part.chunk.size):
+                await self._store_whole()  # who waits for bytes must not keep those that others wait for
+                await self._budget.take(part.chunk.size)
             self._coming = coming = _Coming(part.chunk)
         coming.add(part)
         if coming.whole:
             self._coming = None
-            task = asyncio.create_task(self._store(coming), name="store-chunk")
+            self._whole.append(coming)
+            if coming.chunk.size > _SMALL or len(self._whole) >= _GROUP:
+                await self._store_whole()
+
+    async def _store_whole(self) -> None:
+        """Begins to store what is whole."""
+        if self._whole:
+            whole, self._whole = self._whole, []
+            await self._room.acquire()
+            task = asyncio.create_task(self._store(whole), name="store-chunks")
             self._storing.add(task)
             task.add_done_callback(self._storing.discard)
 
-    async def _store(self, coming: _Coming) -> None:
-        chunk, result = coming.chunk, chunk_service_pb2.ChunkResult(sha256=coming.chunk.sha256)
+    async def _store(self, whole: list[_Coming]) -> None:
+        results = [chunk_service_pb2.ChunkResult(sha256=coming.chunk.sha256) for coming in whole]
+        size = sum(coming.chunk.size for coming in whole)
         try:
-            small = chunk.size <= _SMALL
-            digest = coming.digest() if small else await asyncio.to_thread(coming.digest)
-            if digest != chunk.sha256:
-                raise malformed("the bytes have another digest: damaged on the way, send them again")
-            await self._chunks.put(chunk.sha256, coming.data)
-            self._stats.chunks += 1
-            self._stats.bytes += chunk.size
-        except RecordRefused as error:
-            _refuse(result, error, retryable=True)  # its name says what it should be
+            digests = (
+                [c.digest() for c in whole] if size <= _SMALL else await asyncio.to_thread(_digests, whole)
+            )
+            good = []
+            for coming, result, digest in zip(whole, results, digests, strict=True):
+                if digest == coming.chunk.sha256:
+                    good.append(coming)
+                else:  # its name says what it should be
+                    damaged = "the bytes have another digest: damaged on the way, send them again"
+                    _refuse(result, malformed(damaged))
+            await self._chunks.put([(coming.chunk.sha256, coming.data) for coming in good])
+            self._stats.chunks += len(good)
+            self._stats.bytes += sum(coming.chunk.size for coming in good)
         except StoreError as error:
-            logger.warning("a chunk could not be stored: %s", error)
-            _refuse(result, unavailable(f"the object storage takes nothing now: {error}"), retryable=True)
+            logger.warning("chunks could not be stored: %s", error)
+            for result in results:
+                _refuse(result, unavailable(f"the object storage takes nothing now: {error}"))
         except Exception as error:  # a fault of ours: the client keeps the file until it is repaired
-            logger.exception("a chunk could not be stored")
-            _refuse(result, unavailable(f"the server failed at this chunk: {error!r}"), retryable=True)
+            logger.exception("chunks could not be stored")
+            for result in results:
+                _refuse(result, unavailable(f"the server failed at this chunk: {error!r}"))
         finally:
             self._room.release()
-            self._budget.give(chunk.size)
-        self._stats.refused += result.code != error_pb2.ERROR_CODE_UNSPECIFIED
-        self._results.put_nowait(result)
+            self._budget.give(size)
+        self._stats.refused += sum(r.code != error_pb2.ERROR_CODE_UNSPECIFIED for r in results)
+        for result in results:
+            self._results.put_nowait(result)
 
     def close(self) -> None:
-        """Gives back what an unfinished chunk holds. What is being stored goes on."""
-        if self._coming is not None:
-            self._budget.give(self._coming.chunk.size)
-            self._coming = None
+        """Gives back what unfinished chunks hold. What is being stored goes on."""
+        coming = [*self._whole, *([self._coming] if self._coming else [])]
+        self._budget.give(sum(one.chunk.size for one in coming))
+        self._coming, self._whole = None, []
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +291,12 @@ class _Coming:
         return hashlib.sha256(self.data).digest()
 
 
-def _refuse(result: chunk_service_pb2.ChunkResult, why: RecordRefused, *, retryable: bool) -> None:
-    result.code, result.reason, result.retryable = why.code, why.reason, retryable
+def _digests(whole: list[_Coming]) -> list[bytes]:
+    return [coming.digest() for coming in whole]
+
+
+def _refuse(result: chunk_service_pb2.ChunkResult, why: RecordRefused) -> None:
+    result.code, result.reason, result.retryable = why.code, why.reason, True
 
 
 def add_chunk_service(server: grpc.aio.Server, servicer: ChunkServicer) -> None:

@@ -24,17 +24,37 @@ class ChunkStore:
         self._known: OrderedDict[bytes, int] = OrderedDict()  # digest → size
         self._room = asyncio.Semaphore(_AT_ONCE)
 
-    async def put(self, sha256: bytes, data: Buffer) -> None:
-        """Stores a chunk whose digest was computed here. Raises as `Objects.put`."""
+    @property
+    def takes_files(self) -> bool:
+        """Whether `take` can be used."""
+        return self._objects.capabilities.takes_files
+
+    async def put(self, chunks: Sequence[tuple[bytes, Buffer]]) -> None:
+        """Stores chunks whose digests were computed here. Raises as `Objects.put_all`."""
         async with self._room:
-            await self._objects.put(chunk_key(sha256), data)
-        self._know(sha256, len(data))
+            await self._objects.put_all([(chunk_key(sha256), data) for sha256, data in chunks])
+        for sha256, data in chunks:
+            self._know(sha256, len(data))
+
+    async def take(self, file: int, offset: int, size: int) -> bytes:
+        """Stores a chunk out of a file. See `Objects.take`."""
+        async with self._room:
+            sha256 = await self._objects.take(file, offset, size)
+        self._know(sha256, size)
+        return sha256
 
     async def missing(self, chunks: Sequence[artifact_pb2.Chunk]) -> list[bytes]:
-        """Digests of those that are not stored. Raises as `Objects.size`."""
-        found = await asyncio.gather(*(self._size(chunk.sha256) for chunk in chunks))
+        """Digests of those that are not stored. Raises as `Objects.sizes`."""
+        unknown = [chunk.sha256 for chunk in chunks if chunk.sha256 not in self._known]
+        if unknown:
+            async with self._room:
+                found = await self._objects.sizes([chunk_key(sha256) for sha256 in unknown])
+            for sha256, size in zip(unknown, found, strict=True):
+                if size is not None:
+                    self._know(sha256, size)
         absent = []
-        for chunk, size in zip(chunks, found, strict=True):
+        for chunk in chunks:
+            size = self._known.get(chunk.sha256)
             if size is None:
                 absent.append(chunk.sha256)
             elif size != chunk.size:
@@ -57,16 +77,6 @@ class ChunkStore:
                 "store them (ChunkService), then send the manifest again",
                 retryable=True,
             )
-
-    async def _size(self, sha256: bytes) -> int | None:
-        known = self._known.get(sha256)
-        if known is not None:
-            return known
-        async with self._room:
-            size = await self._objects.size(chunk_key(sha256))
-        if size is not None:
-            self._know(sha256, size)
-        return size
 
     def _know(self, sha256: bytes, size: int) -> None:
         self._known[sha256] = size

@@ -62,10 +62,16 @@ class ByteBudget:
         """Bytes that are taken now."""
         return self._used
 
+    def take_now(self, size: int) -> bool:
+        """Takes so many bytes if they are free."""
+        free = not self._waiting and self._fits(size)
+        if free:
+            self._used += size
+        return free
+
     async def take(self, size: int) -> None:
         """Waits until so many bytes are free, and takes them."""
-        if not self._waiting and self._fits(size):
-            self._used += size
+        if self.take_now(size):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (turn, size)

@@ -107,11 +107,20 @@ def sender_socket(spool_root: str | os.PathLike[str]) -> str:
 
     Not under `home()` when it can be helped: a socket's path may have no more than 107 bytes.
     """
+    return str(_socket_folder() / f"{_digest(spool_root)}.sock")
+
+
+def files_socket(server_id: bytes) -> str:
+    """Unix socket at which a server of this user on this machine takes files, by its data's identity."""
+    return str(_socket_folder() / f"files-{server_id.hex()}.sock")
+
+
+def _socket_folder() -> Path:
+    """Only this user can enter it."""
     try:
-        folder = _private_folder(Path(f"/tmp/runstream-{user_key()}"))
+        return _private_folder(Path(f"/tmp/runstream-{user_key()}"))
     except OSError:  # somebody took the name
-        folder = home()
-    return str(folder / f"{_digest(spool_root)}.sock")
+        return home()
 
 
 # ------------------------------------------------------------------------------- small JSON files

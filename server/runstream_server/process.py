@@ -18,9 +18,11 @@ from typing import Any
 import grpc.aio
 from prometheus_client import REGISTRY
 
+from runstream.home import files_socket
 from runstream_ingest.chunk_service import SERVICE as CHUNK_SERVICE
-from runstream_ingest.chunk_service import ChunkServicer, add_chunk_service
+from runstream_ingest.chunk_service import ChunkServicer, ChunkStats, add_chunk_service
 from runstream_ingest.chunk_store import ChunkStore
+from runstream_ingest.handover import Handover
 from runstream_ingest.service import SERVICE as INGEST_SERVICE
 from runstream_ingest.service import IngestServicer, IngestSettings, add_ingest_service
 from runstream_ingest.writers.loop import WriterLoop
@@ -152,7 +154,20 @@ class ServerProcess:
         Figures(ingest_figures(ingest.stats, chunk_servicer.stats), REGISTRY)
         add_ingest_service(server, ingest)
         add_chunk_service(server, chunk_servicer)
+        self._take_files(chunks, chunk_servicer.stats)
         return ingest
+
+    def _take_files(self, chunks: ChunkStore, stats: ChunkStats) -> None:
+        """Files of senders on this machine, where that is of use and possible."""
+        if not chunks.takes_files:
+            return
+        handover = Handover(chunks, stats, files_socket(self.epoch))
+        try:
+            handover.start()
+        except OSError as error:
+            _log.warning("files of this machine come by gRPC, which is slower", extra={"reason": error})
+        else:
+            self._closing.push_async_callback(handover.close)
 
     async def _listen(self, server: grpc.aio.Server, port: int) -> None:
         address = authority(self._config.host, port)

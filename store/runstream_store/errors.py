@@ -16,7 +16,8 @@
     │   ├── ObjectMissing    there is no such object
     │   ├── ObjectsFull      no space left (retryable)
     │   ├── ObjectsUnavailable the storage did not answer (retryable)
-    │   └── ObjectsRefused   the credential or the bucket is wrong
+    │   ├── ObjectsRefused   the credential or the bucket is wrong
+    │   └── SourceCut        a file that was handed over has fewer bytes than were said
     └── TablesError
         ├── TablesLocked     another process has the tables open
         ├── TablesFull       no space left (retryable)
@@ -103,6 +104,10 @@ class ObjectsUnavailable(ObjectsError):
 
 class ObjectsRefused(ObjectsError):
     """The credential or the bucket is wrong. Somebody must change something."""
+
+
+class SourceCut(ObjectsError):
+    """A file that was handed over has fewer bytes than were said."""
 
 
 class TablesError(StoreError):

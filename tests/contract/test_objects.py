@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 from deploy.engines.process import free_ports
-from runstream_store.errors import ClosedError, ConfigError, ObjectMissing, ObjectsError, ObjectsUnavailable
+from runstream_store.errors import (
+    ClosedError,
+    ConfigError,
+    ObjectMissing,
+    ObjectsError,
+    ObjectsUnavailable,
+    SourceCut,
+)
 from runstream_store.objects import CHUNK_BYTES, Objects, chunk_key, open_objects
 
 
@@ -70,6 +79,55 @@ async def test_many_objects_at_once(objects: Objects) -> None:
     assert all(await asyncio.gather(*(objects.put(named(data), data) for data in contents)))
     read = await asyncio.gather(*(objects.read(named(data), 0, len(data)) for data in contents))
     assert read == contents
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+async def test_many_objects_in_one_call(objects: Objects, count: int) -> None:
+    contents = [os.urandom(100 + n) for n in range(count)]
+    given = [(named(data), data) for data in contents]
+    if count:
+        await objects.put(*given[0])
+    await objects.put_all([*given, *given[:2]])
+    read = [await objects.read(key, 0, len(data)) for key, data in given]
+    assert read == contents
+    absent = named(b"nothing")
+    assert await objects.sizes([*(key for key, _ in given), absent]) == [*map(len, contents), None]
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 9 << 20])
+async def test_bytes_out_of_a_file(objects: Objects, tmp_path: Path, size: int) -> None:
+    if not objects.capabilities.takes_files:
+        with pytest.raises(NotImplementedError):
+            await objects.take(0, 0, 1)
+        return
+    data = os.urandom(size + 10)
+    (tmp_path / "file").write_bytes(data)
+    file = os.open(tmp_path / "file", os.O_RDONLY)
+    taken = hashlib.sha256(data[5 : 5 + size]).digest()
+    for _ in range(2):
+        assert await objects.take(file, 5, size) == taken
+    with pytest.raises(SourceCut):
+        await objects.take(file, 11, size)
+    os.close(file)
+    assert await objects.read(chunk_key(taken), 0, size) == data[5 : 5 + size]
+    os.truncate(tmp_path / "file", 0)
+    assert await objects.read(chunk_key(taken), 0, size) == data[5 : 5 + size]
+
+
+async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    root = tmp_path / "objects"
+    objects = await open_objects(f"file://{root}")
+    contents = [os.urandom(100) for _ in range(20)]
+    for lost in root, root / "sha256", root / "coming":
+        for data in contents:
+            await objects.put(named(data), data)
+        shutil.rmtree(lost)
+        more = os.urandom(100)
+        assert await objects.put(named(more), more)
+        await objects.put_all([(named(data), data) for data in contents])
+        assert [await objects.read(named(data), 0, 100) for data in [*contents, more]] == [*contents, more]
+        assert not list((root / "coming").iterdir())
+    await objects.close()
 
 
 async def test_what_is_not_there(objects: Objects) -> None:

@@ -10,6 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from runstream.home import files_socket
 from tests.server import Place, Server, wait_for
 from tests.uploading import Uploads
 
@@ -38,8 +41,21 @@ def ran(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def test_a_script_uploads_and_reads_back(place: Place) -> None:
-    server = place.up()
+def up(place: Place, way: str, *options: str) -> Server:
+    """A server that takes files of this machine over its Unix socket, or only over gRPC as from elsewhere."""
+    server = place.up(*options)
+    found = place.discovery()
+    assert found is not None
+    path = files_socket(bytes.fromhex(found["epoch"]))
+    assert os.path.exists(path)
+    if way == "grpc":
+        os.unlink(path)
+    return server
+
+
+@pytest.mark.parametrize("way", ["handover", "grpc"])
+def test_a_script_uploads_and_reads_back(place: Place, way: str) -> None:
+    server = up(place, way)
     code = BEGIN + (
         """
 import numpy as np
@@ -118,8 +134,9 @@ run.complete()
     wait_for(lambda: files(server, "few") == wanted, "all files")
 
 
-def test_a_large_upload_survives_the_deaths_of_all_who_take_part(place: Place) -> None:
-    first = place.up()
+@pytest.mark.parametrize("way", ["handover", "grpc"])
+def test_a_large_upload_survives_the_deaths_of_all_who_take_part(place: Place, way: str) -> None:
+    first = up(place, way)
     port = first.grpc.rpartition(":")[2]
     code = BEGIN + (
         """
@@ -159,7 +176,7 @@ sys.stdin.read()
     before = stored()
     first.kill()
     assert "large" not in {path.name for path in objects.glob("*")}
-    second = place.up("--grpc-port", port)
+    second = up(place, way, "--grpc-port", port)
     wait_for(lambda: files(second, "r").get("large") == digest.digest(), "the whole file")
     assert before <= stored()
     assert len(stored()) == 5

@@ -143,7 +143,7 @@ class Publisher:
             if now >= self._lease_due:
                 self._send_lease(now)
             self._watch_answers(now)
-        for outcome in self._uploader.step(self.target if self.ready else None):
+        for outcome in self._uploader.step(self.target if self.ready else None, self.server_id):
             received = True
             for tail in self.tails:
                 if tail.uploads is outcome.upload.owner:

@@ -20,6 +20,7 @@ import grpc
 from runstream.home import Target
 from runstream.sender.chunks import CHUNK_BYTES, Piece, UnreadableError, digest, requests
 from runstream.sender.connection import OPTIONS, is_loopback
+from runstream.sender.handover import NobodyError, NotTakenError, hand_over, takes_files
 from runstream.sender.uploads import Upload
 from runstream.v1 import (
     artifact_pb2,
@@ -61,6 +62,7 @@ class _Work:
     file: int
     pieces: list[Piece] = field(default_factory=list)
     sha256: bytes = b""
+    stored: bool = False  # all of its chunks are
 
 
 class _AgainError(Exception):
@@ -75,14 +77,16 @@ class Uploader:
         self._longest_pause_s = longest_pause_s
         self._outcomes: deque[Outcome] = deque()
         self._target: Target | None = None
+        self.server_id = b""  # of the server's data
         self._lanes = [_Lane("small files", self), _Lane("large files", self)]
 
     def submit(self, upload: Upload) -> None:
         """Upload a file, in its turn."""
         self._lanes[upload.size > _SMALL].put(upload)
 
-    def step(self, target: Target | None) -> list[Outcome]:
+    def step(self, target: Target | None, server_id: bytes = b"") -> list[Outcome]:
         """Say which server is there, if any. Returns what is done."""
+        self.server_id = server_id
         if target != self._target:
             self._target = target
             for lane in self._lanes:
@@ -214,7 +218,7 @@ class _Lane:
                     self._refuse(batch, work.upload, f"{work.upload.path}: {error}")
                     os.close(work.file)
                     works.remove(work)
-            self._store([piece for work in works if len(work.pieces) == 1 for piece in work.pieces])
+            self._store([piece for work in works if not work.stored for piece in work.pieces])
             self._publish(batch, works)
         finally:
             for work in works:
@@ -240,6 +244,8 @@ class _Lane:
         size = work.upload.size
         if os.fstat(work.file).st_size != size:
             raise UnreadableError("the spool has another size of it than was kept")
+        if size > _SMALL and self._hand_over(work):
+            return
         if size <= CHUNK_BYTES:
             if size:
                 work.pieces.append(digest(work.file, 0, size, None))
@@ -266,6 +272,31 @@ class _Lane:
             for one in stored:
                 one.result()
         work.sha256 = whole.digest()
+        work.stored = True
+
+    def _hand_over(self, work: _Work) -> bool:
+        """Give a file to a server on this machine, which computes the chunks' digests while the file's is
+        computed here. False when there is no such server."""
+        size, server_id = work.upload.size, self._uploader.server_id
+        if not takes_files(server_id):
+            return False
+
+        def give(offset: int) -> Piece:
+            return hand_over(server_id, work.file, offset, min(CHUNK_BYTES, size - offset))
+
+        with ThreadPoolExecutor(1 + _CHUNKS_AT_ONCE, thread_name_prefix="handover") as threads:
+            whole = threads.submit(digest, work.file, 0, size, None)
+            try:
+                work.pieces = list(threads.map(give, range(0, size, CHUNK_BYTES)))
+            except NobodyError:
+                return False
+            except NotTakenError as error:
+                raise _AgainError(str(error)) from error
+        work.sha256 = whole.result().chunk.sha256
+        work.stored = True
+        if len(work.pieces) == 1 and work.pieces[0].chunk.sha256 != work.sha256:
+            raise _AgainError("the server read something else")
+        return True
 
     # ---------------------------------------------------------------------------------- network
 

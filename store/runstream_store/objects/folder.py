@@ -2,23 +2,37 @@
 
 An object is written under a name of its own, brought to the disk, then given its real name, which fails when
 that is taken. So no crash and no loss of power leaves half an object under a real name.
+
+Small objects come in groups: all of a group are written before the first is waited for, and a folder is
+brought to the disk once a group, so that the file system's journal is written a few times for hundreds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from runstream_store.errors import ClosedError, ConfigError, ObjectMissing, ObjectsFull, ObjectsUnavailable
-from runstream_store.objects.protocol import Buffer, Capabilities
+from runstream_store.errors import (
+    ClosedError,
+    ConfigError,
+    ObjectMissing,
+    ObjectsFull,
+    ObjectsUnavailable,
+    SourceCut,
+)
+from runstream_store.objects.protocol import Buffer, Capabilities, chunk_key
 
-_THREADS: Final = 32  # syncs to the disk share its journal's commits
+_THREADS: Final = 8  # syncs to the disk share its journal's commits
+_GROUP: Final = 128  # descriptors that are open at once in a thread
+_PIECE: Final = 1 << 20
 _MOST_KNOWN: Final = 70_000  # as many as there are
 _COMING: Final = "coming"
 
@@ -28,7 +42,7 @@ _T = TypeVar("_T")
 class FolderObjects:
     """Implements `Objects`."""
 
-    capabilities = Capabilities(name="folder", many_machines=False)
+    capabilities = Capabilities(name="folder", many_machines=False, takes_files=True)
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -48,11 +62,24 @@ class FolderObjects:
 
     async def put(self, key: str, data: Buffer, /) -> bool:
         """See `Objects`."""
-        return await self._run(lambda: self._put(key, data))
+        return bool(await self._run(lambda: self._put([(key, data)])))
+
+    async def put_all(self, objects: Sequence[tuple[str, Buffer]], /) -> None:
+        """See `Objects`."""
+        groups = [objects[at : at + _GROUP] for at in range(0, len(objects), _GROUP)]
+        await _all(self._run(partial(self._put, group)) for group in groups)
+
+    async def take(self, file: int, offset: int, size: int, /) -> bytes:
+        """See `Objects`."""
+        return await self._run(lambda: self._take(file, offset, size))
 
     async def size(self, key: str, /) -> int | None:
         """See `Objects`."""
         return await self._run(lambda: self._size(key))
+
+    async def sizes(self, keys: Sequence[str], /) -> list[int | None]:
+        """See `Objects`."""
+        return await self._run(lambda: [self._size(key) for key in keys])
 
     async def read(self, key: str, start: int, length: int, /) -> bytes:
         """See `Objects`."""
@@ -80,31 +107,89 @@ class FolderObjects:
         coming = self._root / _COMING
         coming.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def _put(self, key: str, data: Buffer) -> bool:
-        path = self._root / key
-        if path.exists():
-            return False
-        coming = self._root / _COMING / os.urandom(16).hex()
+    def _put(self, objects: Sequence[tuple[str, Buffer]]) -> int:
+        """Store a group. Returns how many of it were not stored."""
+        absent = [(key, data) for key, data in objects if not (self._root / key).exists()]
+        made: list[tuple[Path, str]] = []
+        files: list[int] = []
         try:
-            with open(coming, "xb", buffering=0) as file:
-                view = memoryview(data)
-                while view.nbytes:
-                    view = view[file.write(view) :]
-                os.fsync(file.fileno())
-            return self._publish(coming, path)
+            for key, data in absent:
+                coming = self._coming()
+                files.append(self._create(coming))
+                made.append((coming, key))
+                _write(files[-1], data)
+                _begin_to_sync(files[-1], 0, 0)
+            for file in files:
+                os.fsync(file)
+            return self._publish(made)
         finally:
+            for file in files:
+                os.close(file)
+            for coming, _ in made:
+                coming.unlink(missing_ok=True)
+
+    def _take(self, file: int, offset: int, size: int) -> bytes:
+        """Store bytes of a file. The digest is of the very bytes that are written, whatever happens to the
+        file meanwhile."""
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(min(_PIECE, size)))
+        coming = self._coming()
+        target = self._create(coming)
+        try:
+            done = 0
+            while done < size:
+                count = os.preadv(file, [buffer[: size - done]], offset + done)
+                if not count:
+                    raise SourceCut(f"the file ends at {offset + done:,}, before {offset + size:,}")
+                digest.update(buffer[:count])
+                _write(target, buffer[:count])
+                _begin_to_sync(target, done, count)
+                done += count
+            key = chunk_key(digest.digest())
+            if not (self._root / key).exists():
+                os.fsync(target)
+                self._publish([(coming, key)])
+            return digest.digest()
+        finally:
+            os.close(target)
             coming.unlink(missing_ok=True)
 
-    def _publish(self, coming: Path, path: Path) -> bool:
-        if path.parent not in self._durable:
-            self._make(path.parent)
+    def _coming(self) -> Path:
+        return self._root / _COMING / os.urandom(16).hex()
+
+    def _create(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            os.link(coming, path)
-            new = True
-        except FileExistsError:
-            new = False
-        _sync_folder(path.parent)  # also of another's: it may not have come to that yet
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:  # somebody removed the folder of objects
+            self._durable.clear()
+            self._prepare()
+            return os.open(path, flags, 0o600)
+
+    def _publish(self, made: Iterable[tuple[Path, str]]) -> int:
+        """Give files that are on the disk their real names. Returns how many of these were not taken."""
+        new = 0
+        folders = set()
+        for coming, key in made:
+            path = self._root / key
+            folders.add(path.parent)
+            new += self._link(coming, path)
+        for folder in folders:
+            _sync_folder(folder)  # also of another's: it may not have come to that yet
         return new
+
+    def _link(self, coming: Path, path: Path) -> bool:
+        try:
+            if path.parent not in self._durable:
+                self._make(path.parent)
+            os.link(coming, path)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:  # somebody removed the folder, or those above it
+            self._durable.clear()
+            self._make(path.parent)
+            os.link(coming, path)
+        return True
 
     def _make(self, folder: Path) -> None:
         """Make a folder, and bring its name to the disk, those of the folders above it too."""
@@ -134,6 +219,25 @@ class FolderObjects:
         if len(data) != length:
             raise ObjectMissing(f"{key} has fewer than {start + length:,} bytes")
         return data
+
+
+async def _all(works: Iterable[Awaitable[object]]) -> None:
+    """Waits for all of them to end, also when one fails: what they hold must not change before."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _write(file: int, data: Buffer) -> None:
+    view = memoryview(data)
+    while view.nbytes:
+        view = view[os.write(file, view) :]
+
+
+def _begin_to_sync(file: int, offset: int, size: int) -> None:
+    """Have bytes that were written brought to the disk while others are written; `fsync` waits for it."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, offset, size, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_folder(path: Path) -> None:

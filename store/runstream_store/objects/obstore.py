@@ -7,8 +7,9 @@ call themselves S3 know the condition; SeaweedFS and MinIO do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,6 +26,7 @@ from runstream_store.errors import (
 )
 from runstream_store.objects.protocol import Buffer, Capabilities
 
+_AT_ONCE: Final = 32
 _CLIENT: Final = {"connect_timeout": "5s", "timeout": "120s"}
 
 _RETRY: Final = {"max_retries": 2, "retry_timeout": timedelta(seconds=30)}  # the sender tries on for ever
@@ -36,7 +38,7 @@ class BucketObjects:
     """Implements `Objects`."""
 
     def __init__(self, store: Any, name: str) -> None:
-        self.capabilities = Capabilities(name=name, many_machines=True)
+        self.capabilities = Capabilities(name=name, many_machines=True, takes_files=False)
         self._store = store
         self._where = name
         self._under_way: set[asyncio.Future[Any]] = set()
@@ -72,12 +74,38 @@ class BucketObjects:
             return False
         return True
 
+    async def put_all(self, objects: Sequence[tuple[str, Buffer]], /) -> None:
+        """See `Objects`."""
+        await self._each([partial(self.put, key, data) for key, data in objects])
+
+    async def take(self, file: int, offset: int, size: int, /) -> bytes:
+        """See `Objects`: not here."""
+        raise NotImplementedError("a bucket takes no files")
+
+    async def sizes(self, keys: Sequence[str], /) -> list[int | None]:
+        """See `Objects`."""
+        return await self._each([partial(self.size, key) for key in keys])
+
     async def size(self, key: str, /) -> int | None:
         """See `Objects`."""
         try:
             return int((await self._do(lambda: obstore.head_async(self._store, key)))["size"])
         except ObjectMissing:
             return None
+
+    async def _each(self, works: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:
+        """Several requests, a bounded number at a time, each waited for."""
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(work: Callable[[], Awaitable[_T]]) -> _T:
+            async with room:
+                return await work()
+
+        results = await asyncio.gather(*map(one, works), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if not isinstance(result, BaseException)]
 
     async def read(self, key: str, start: int, length: int, /) -> bytes:
         """See `Objects`."""

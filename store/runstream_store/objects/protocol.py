@@ -10,6 +10,7 @@ is ever changed or half there:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -32,6 +33,8 @@ class Capabilities:
     name: str
     many_machines: bool
     """Servers on several machines may use the same objects."""
+    takes_files: bool
+    """`take` can be used."""
 
 
 class Objects(Protocol):
@@ -53,12 +56,36 @@ class Objects(Protocol):
         """
         ...
 
+    async def put_all(self, objects: Sequence[tuple[str, Buffer]], /) -> None:
+        """Stores many objects, as `put` does. Cheaper than one by one where they are small.
+
+        After an exception any of them may be stored.
+
+        :raises StoreError: as `put`.
+        """
+        ...
+
+    async def take(self, file: int, offset: int, size: int, /) -> bytes:
+        """Stores some bytes of an open file as the object that they make, and returns their SHA-256.
+
+        Only where `capabilities.takes_files`. The file may change meanwhile: stored is what the digest says.
+        It must be open until this has ended; a cancellation does not end it at once.
+
+        :raises SourceCut: the file has fewer bytes.
+        :raises StoreError: else as `put`.
+        """
+        ...
+
     async def size(self, key: str, /) -> int | None:
         """Bytes of an object that is stored; None when it is not.
 
         :raises ObjectsUnavailable: the storage did not answer; try later.
         :raises ObjectsRefused: the credential or the bucket is wrong.
         """
+        ...
+
+    async def sizes(self, keys: Sequence[str], /) -> list[int | None]:
+        """`size` of many, in the order of the keys."""
         ...
 
     async def read(self, key: str, start: int, length: int, /) -> bytes:
