@@ -3,14 +3,17 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from runstream.spool.files import DATA, DESCRIPTION, FOLDER
 
 log = logging.getLogger("runstream.sender")
+
+_LOOKS: Final = 10  # a look is followed by so much time without one, while there is something to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Uploads:
         self._folder = folder / FOLDER
         self._copy = copy  # nothing is removed
         self._seen_ns = 0
+        self._next_look = 0.0
         self._pending: set[int] = set()
         self._done: set[int] = set()  # that could not be removed, or may not be
         self.submit: Callable[[Upload], object] | None = None  # takes what is to be uploaded
@@ -60,9 +64,13 @@ class Uploads:
             return self._pending
         try:
             changed = os.stat(self._folder).st_mtime_ns
-            if changed != self._seen_ns or thoroughly:
+            begin = time.monotonic()
+            # Each upload that is done changes the folder, too: with very many a look takes long.
+            put_off = bool(self._pending) and begin < self._next_look
+            if thoroughly or (changed != self._seen_ns and not put_off):
                 # A change in the same tick of the clock would not show: look again.
                 self._seen_ns = changed if self._list() == 0 else 0
+                self._next_look = begin + _LOOKS * (time.monotonic() - begin)
         except FileNotFoundError:
             pass
         return self._pending
@@ -70,9 +78,10 @@ class Uploads:
     def _list(self) -> int:
         """Submit what is new. Returns how many that were."""
         found = []
+        known = self._pending | self._done
         for name in os.listdir(self._folder):
             stem = name.removesuffix(DESCRIPTION)
-            if stem != name and stem.isdigit() and int(stem) not in self._pending | self._done:
+            if stem != name and stem.isdigit() and int(stem) not in known:
                 found.append((int(stem), name))
         for number, name in sorted(found):
             self._pending.add(number)
