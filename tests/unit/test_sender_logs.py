@@ -316,6 +316,37 @@ with experiment.start_logging(run_id="next"):
     }
 
 
+def test_a_script_that_is_about_to_exit_does_not_wait_for_its_own_end(sending: Sending) -> None:
+    code = """
+from runstream.spool import process
+os.mkdir("logs")
+run = experiment.start_logging(run_id="r")
+run.log("a", 1)
+open("logs/a.txt", "w").write("the last line\\n")
+(writer,) = process.writers()
+writer.exit({"outcome": "clean", "exit_code": 0, "error_message": ""})
+input()
+open("logs/a.txt", "a").write("after all\\n")
+"""
+    environment = {"RUNSTREAM_SERVER": sending.server.address, "RUNSTREAM_CAPTURE_CONSOLE": "0"}
+    process = spools.start(sending.root, "mmap", begin(sending) + code, environment=environment)
+    assert process.stdin is not None
+    try:
+        sending.until(lambda: sending.log.of_kind("writer_ended"), "its word that it ends")
+        ((tail, *_),) = sending.sender._found.values()
+        below = tail.lifecycle._end()[0]  # type: ignore[index]
+        sending.until(lambda: tail.delivered(below) and tail.logs_delivered(), "delivery while it lives")
+        assert not tail.dead
+        assert sending.log.text("r", "logs/a.txt") == b"the last line\n"
+        assert not sending.log.of_kind("writer_drained")
+        process.communicate("\n", timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    ended_when_everything_was_there(sending)
+    assert sending.log.text("r", "logs/a.txt") == b"the last line\nafter all\n"
+
+
 def test_rotated_and_truncated_files_go_on(sending: Sending) -> None:
     code = """
 os.makedirs("logs")

@@ -41,6 +41,7 @@ class Lifecycle:
         self._runs = runs
         self._reported: dict[int, _Reported] = {}
         self._to_check: set[int] = set()
+        self._for_logs: set[int] = set()  # of these, those whose drain waits for nothing but logs
         self.seq_end: int | None = None  # once the writer is dead, or a copy was read to its end
         self.read_ns = 0  # ordering time up to seq_end, whatever of it is acknowledged by now
         self.observed = False  # it was seen dead on its own machine
@@ -52,17 +53,26 @@ class Lifecycle:
         return not self._pending and not self._to_check
 
     @property
+    def told(self) -> bool:
+        """Whether everything that was said is acknowledged, and what is left to say waits for logs alone: a
+        process that has said that it ends may still write some until it is gone."""
+        return not self._pending and self._to_check <= self._for_logs
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is to be looked at."""
         return not self._to_check
 
     def touch(self, runs: Iterable[int]) -> None:
         """Something happened to these runs."""
-        self._to_check.update(index for index in runs if index in self._runs)
+        found = {index for index in runs if index in self._runs}
+        self._to_check |= found
+        self._for_logs -= found
 
     def touch_all(self) -> None:
         """Something happened to the writer."""
         self._to_check.update(self._runs)
+        self._for_logs.clear()
 
     def restart(self, state: WriterState) -> None:
         """Other data is at the server: say everything again."""
@@ -136,7 +146,11 @@ class Lifecycle:
             reach = delivered.ended + 1
         else:
             return self._refused(run, reported, idle)
-        if state.acked_seq < reach or self._held(run.index):
+        self._for_logs.discard(run.index)
+        if state.acked_seq < reach:
+            return [], True
+        if self._held(run.index):
+            self._for_logs.add(run.index)
             return [], True
         refused = refusals.records(delivered.refusals)
         counts = (delivered.logged, delivered.rejected, delivered.lost, refused)

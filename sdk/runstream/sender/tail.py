@@ -399,7 +399,7 @@ class WriterTail:
             (reached or self.state.acked_seq >= below)
             and self.progress.settled(below)
             and not self._outbox
-            and (self.state.exit is None or self.lifecycle.settled)
+            and (self.state.exit is None or self.lifecycle.told)
         )
 
     def uploaded(self, outcome: Outcome) -> None:
