@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Final
 
-from runstream.core import delivery, exit, values
+from runstream.core import delivery, exit, mode, values
 from runstream.core.experiment import Experiment, current_launch
 from runstream.core.notices import say
 from runstream.core.run import Run, _OfflineRun, _SubmittedRun
@@ -65,7 +65,10 @@ def _own_run() -> Run:
     launch = current_launch()
     suffix = experiment._new_run_id(launch).removeprefix(f"{experiment.name}_")
     run = experiment._begin(run_id=f"OfflineRun_{suffix}", outputs=None, kind=_OfflineRun, whole=True)
-    say(f"this script was not submitted: it logs to a run of its own, {run.get_portal_url()}", once="own run")
+    told = mode.mode()
+    if told != mode.DISABLED:
+        where = run.get_portal_url() if told == mode.ONLINE else run.id
+        say(f"this script was not submitted: it logs to a run of its own, {where}", once="own run")
     return run
 
 
