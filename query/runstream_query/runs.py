@@ -110,10 +110,16 @@ _WORKSPACES: Final = """
 SELECT DISTINCT toString(workspace) AS workspace FROM run_events WHERE run = {run:String} ORDER BY workspace
 """
 
-_IS_THERE: Final = """
-SELECT 1 FROM points WHERE workspace = {workspace:String} AND run = {run:String} LIMIT 1
-UNION ALL
-SELECT 1 FROM attributes WHERE workspace = {workspace:String} AND run = {run:String} LIMIT 1
+# Ends with the last run that is found: of runs that are there little is read.
+_ARE_THERE: Final = """
+SELECT DISTINCT toString(run) AS run FROM (
+    SELECT DISTINCT run FROM points
+    WHERE workspace = {workspace:String} AND run IN {runs:Array(String)}
+    UNION ALL
+    SELECT DISTINCT run FROM attributes
+    WHERE workspace = {workspace:String} AND run IN {runs:Array(String)}
+)
+LIMIT {count:UInt64}
 """
 
 
@@ -218,8 +224,11 @@ class RunReader:
 
         :raises NotFound: of one of them there is nothing.
         """
-        for run in runs:
-            if not await self.query(_IS_THERE, {"workspace": workspace, "run": run}):
+        wanted = list(runs)
+        params = {"workspace": workspace, "runs": wanted, "count": len(wanted)}
+        found = {row["run"] for row in await self.query(_ARE_THERE, params)} if wanted else set()
+        for run in wanted:
+            if run not in found:
                 raise NotFound(
                     f"there is no run {run!r} in workspace {workspace!r}: `runstream runs` lists those that"
                     " are there. If it was started a moment ago, what it logged may still be on its way"

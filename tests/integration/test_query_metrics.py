@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from runstream.v1 import query_service_pb2
 from runstream_query import reduce
-from runstream_query.errors import InvalidArgument
+from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.settings import QuerySettings
 from tests.reads import DECLARE, DECLARE_TABLE, NO_STEP, T0, Reads, Row, W, check, opened, scalars
 
@@ -218,6 +218,16 @@ async def test_many_runs_and_metrics_in_one_call(reads: Reads) -> None:
         check(await reads.paged(runs, size), rows)
     chosen = await reads.stream(runs[:4], metrics=["a ", "b", "nothing"])
     check(chosen, [row for row in rows if row.run in runs[:4] and row.metric in ("a ", "b")])
+
+
+async def test_runs_without_events_are_told_from_those_that_are_not_there(reads: Reads) -> None:
+    logged, tagged, nothing = (reads.run() for _ in range(3))
+    await reads.log(scalars([1.0], run=logged), again=3)
+    await reads.events(tagged, W[1], ("attribute_set", {"kind": 1, "key": "k", "value": "v"}))
+    await reads.log(scalars([1.0], run=nothing, workspace="another"))
+    assert [series.run for series in await reads.stream([logged, tagged])] == [logged]
+    with pytest.raises(NotFound, match=f"'{nothing}'"):
+        await reads.stream([logged, nothing, tagged])
 
 
 async def test_runs_of_several_workspaces(reads: Reads) -> None:
