@@ -12,11 +12,13 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 NO_STEP = -(2**63)
 WRITER = 0xFFFFFF
+SLOT = struct.Struct("<8sqQq")
 
 
 @dataclass
@@ -29,6 +31,18 @@ class Call:
     elements: list[tuple[str, str, int, Any]]  # metric, column, idx, value
     record: int = 0
     event: dict[str, Any] = field(default_factory=dict)
+
+    def values(self, metric: str, column: str) -> list[Any]:
+        if len(self.elements) > 100:  # a large table is not gone through for each of its columns
+            return self._by_name.get((metric, column), [])
+        return [value for name, at, _, value in self.elements if name == metric and at == column]
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], list[Any]]:
+        found: dict[tuple[str, str], list[Any]] = {}
+        for metric, column, _, value in self.elements:
+            found.setdefault((metric, column), []).append(value)
+        return found
 
 
 @dataclass
@@ -44,8 +58,8 @@ class Spool:
         return [
             value
             for seq in sorted(self.calls)
-            for name, at, _, value in self.calls[seq].elements
-            if name == metric and at == column and run in (None, self.calls[seq].run)
+            if run in (None, self.calls[seq].run)
+            for value in self.calls[seq].values(metric, column)
         ]
 
     def events(self, record: int) -> list[dict[str, Any]]:
@@ -95,8 +109,7 @@ def read(path: Path) -> Spool:
         data = file.read_bytes()
         number = int(file.stem)
         assert len(data) == (start_of(number + 1) - start_of(number)) * 32
-        for i in range(len(data) // 32):
-            value, step, key, time_ns = struct.unpack_from("<8sqQq", data, i * 32)
+        for i, (value, step, key, time_ns) in enumerate(SLOT.iter_unpack(data)):
             if time_ns:
                 slots[start_of(number) + i] = value, step, key, time_ns
     for file in sorted(path.glob("*.records")):
@@ -141,7 +154,10 @@ def _call(
         return call
     if kind != 64:
         name = series[index]
-        decoded = {1: struct.unpack("<d", value)[0], 2: integer, 3: bool(integer), 4: None}[kind]
+        if kind == 1:
+            (decoded,) = struct.unpack("<d", value)
+        else:
+            decoded = {2: integer, 3: bool(integer), 4: None}[kind]
         call.elements.append((name["metric"], name["column"], 0, decoded))
         return call
     if not payloads:
@@ -149,12 +165,14 @@ def _call(
     call.record = payloads[0][0]
     if call.record == 3:
         assert sum(len(payload) for _, payload in payloads) >= integer
-        seen = set()
+        seen: dict[tuple[str, str], set[int]] = {}
         for _, payload in payloads:
-            for element in _block(payload, series):
-                if element[:3] not in seen or element[2] < 0:
-                    seen.add(element[:3])
-                    call.elements.append(element)
+            for (metric, column), first, values in _block(payload, series):
+                known = seen.setdefault((metric, column), set())
+                for idx, element in enumerate(values, first):
+                    if idx not in known or idx < 0:
+                        known.add(idx)
+                        call.elements.append((metric, column, idx, element))
         return call
     payload = payloads[0][1]
     assert len(payload) == integer
@@ -167,7 +185,10 @@ def _call(
     return call
 
 
-def _block(payload: bytes, series: dict[int, dict[str, Any]]) -> Iterator[tuple[str, str, int, Any]]:
+def _block(
+    payload: bytes, series: dict[int, dict[str, Any]]
+) -> Iterator[tuple[tuple[str, str], int, list[Any]]]:
+    """Of each column: its name, the idx of its first value here, and the values."""
     columns, first = struct.unpack_from("<II", payload)
     at = 8
     for _ in range(columns):
@@ -177,10 +198,9 @@ def _block(payload: bytes, series: dict[int, dict[str, Any]]) -> Iterator[tuple[
         name = series[index]["metric"], series[index]["column"]
         if layout >= 5:
             assert (count, size) == (0, 0)
-            yield *name, -1, {5: "DECLARATION", 6: "TABLE"}[layout]
-            continue
-        for i, value in enumerate(_column(layout, count, data)):
-            yield *name, first + i, value
+            yield name, -1, [{5: "DECLARATION", 6: "TABLE"}[layout]]
+        else:
+            yield name, first, _column(layout, count, data)
     assert at == len(payload)
 
 

@@ -51,7 +51,12 @@ def test_large_blocks_are_cut_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert firsts == sorted(set(firsts))
     assert len(parts) > 3
     names = {0: {"metric": "m", "column": "a"}, 1: {"metric": "m", "column": "b"}}
-    found = [element for part in parts for element in spools._block(b"".join(part), names)]
+    found = [
+        (*name, idx, value)
+        for part in parts
+        for name, first, values in spools._block(b"".join(part), names)
+        for idx, value in enumerate(values, first)
+    ]
     assert [value for _, column, _, value in found if column == "a"] == [float(i) for i in range(20)]
     assert [idx for _, column, idx, _ in found if column == "b"] == list(range(20))
     assert [value for _, column, _, value in found if column == "b"] == ["x" * i for i in range(20)]

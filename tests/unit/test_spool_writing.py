@@ -506,6 +506,9 @@ while True: run.log("n", 1)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
     (event,) = spools.only(tmp_path / "spool").events(19)
     assert event["outcome"] == "interrupted"
