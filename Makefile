@@ -23,7 +23,7 @@ up-cluster: .venv/dev.stamp portal ## all engines and services as processes, unt
 	$(BIN)/python -m deploy.cluster --data .cluster $(ARGS)
 
 test: .venv/dev.stamp tests/compat/node/node_modules portal ## all tests; ARGS="-k spool" goes to pytest
-	$(BIN)/python -m pytest -n 3 --dist loadscope --ignore=tests/e2e/test_portal_long.py $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --ignore=tests/e2e/test_portal_long.py $(ARGS)
 
 faults: .venv/dev.stamp ## the long form of the fault tests on real engines, half an hour; SEEDS=7,8 ARGS="-k Redis"
 	RUNSTREAM_FAULTS=long RUNSTREAM_FAULT_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q -p no:xdist \

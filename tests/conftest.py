@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,26 @@ settings.register_profile("runstream", deadline=None)
 settings.load_profile("runstream")
 
 
+def pytest_configure() -> None:
+    """Scripts of tests can be interrupted, also when the tests run in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_LONGEST_FIRST = ("faults", "e2e", "compat", "integration", "contract", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that in the end no worker is left alone with it."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0]
+        return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def away_from_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing that a test leaves behind goes to the places of whoever runs the tests, or starts a server."""
@@ -28,6 +49,14 @@ def away_from_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("RUNSTREAM_HOME", str(root))
         patch.setenv("RUNSTREAM_SPOOL", str(root / "spool"))
         patch.setenv("RUNSTREAM_AUTOSTART", "0")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def brokers_that_start_soon() -> Iterator[None]:
+    """No broker here lives long enough for Java's better compiler, which doubles what a start costs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
         yield
 
 
