@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,15 +61,47 @@ def brokers_that_start_soon() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """A user of his own. When the test fails, what his servers said is shown."""
+@contextmanager
+def _place() -> Iterator[Place]:
     root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
     made = Place(root)
     try:
         yield made
     finally:
         made.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A user of his own. When the test fails, what his servers said is shown."""
+    with _place() as made:
+        yield made
         if made.log.exists():
             print(f"servers of {request.node.name}:\n{made.log.read_text()}")
-        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Place]:
+    """A place whose server all tests share that do it no harm: each has a workspace of its own there. To
+    start a server takes seconds."""
+    with _place() as made:
+        made.up()
+        yield made
+
+
+@pytest.fixture
+def guest(place: Place, host: Place) -> Iterator[Place]:
+    """A user of his own, with a workspace of his own at the server of `host`."""
+    place.join(host)
+    before = host.log.stat().st_size
+    yield place
+    print(f"the server meanwhile:\n{host.log.read_bytes()[before:].decode(errors='replace')}")
+
+
+@pytest.fixture(scope="module")
+def lodger(host: Place) -> Iterator[Place]:
+    """The same, for all tests of a module."""
+    with _place() as made:
+        made.join(host)
+        yield made

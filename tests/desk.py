@@ -1,15 +1,10 @@
-"""Scripts in workspaces of their own, at one server: starting one for each test takes seconds."""
+"""Scripts in workspaces of their own, of one user at one server."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from tests.server import Place, wait_for
 
@@ -22,19 +17,6 @@ from runstream.exceptions import (
 ws = Workspace.from_config()
 experiment = Experiment(ws, "family")
 """
-
-
-@contextmanager
-def server() -> Iterator[Place]:
-    """A place whose server runs."""
-    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
-    made = Place(root)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.close()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 class Desk:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from runstream.client import Client
 
 T = TypeVar("T")
 PATIENCE_S = 90.0  # for waits that should take moments: the machine may be busy
@@ -38,6 +42,7 @@ class Place:
         self.work = root / "work"
         self.work.mkdir(parents=True, exist_ok=True)
         self.servers: list[subprocess.Popen[bytes]] = []
+        self._server: Server | None = None
         self.settings: dict[str, str] = {}
         """More of the environment, for scripts and servers."""
 
@@ -97,7 +102,33 @@ class Place:
             return found if found is not None and int(found["pid"]) == process.pid else None
 
         found = wait_for(listens, f"the server to listen; it said:\n{self.log.read_text()}")
-        return Server(process, found)
+        self._server = Server(process, found)
+        return self._server
+
+    def join(self, host: Place) -> None:
+        """The server of another place is found as if it was this user's; scripts work in a workspace of their
+        own there."""
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy2(host.home / "server.json", self.home)
+        self._server = host.server
+        self.settings["RUNSTREAM_WORKSPACE"] = f"workspace-{os.urandom(6).hex()}"
+
+    @property
+    def server(self) -> Server:
+        """The one that its scripts find."""
+        assert self._server is not None
+        return self._server
+
+    @property
+    def workspace(self) -> str:
+        """Where its scripts work."""
+        return self.settings.get("RUNSTREAM_WORKSPACE", "local")
+
+    def client(self) -> Client:
+        """What reads from the server."""
+        from runstream.client import Client
+
+        return Client(self.server.http, self.server.token)
 
     def runstream(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The command line."""

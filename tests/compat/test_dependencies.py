@@ -63,13 +63,12 @@ def interpreter(name: str, packages: tuple[str, ...]) -> Path:
 
 @pytest.mark.engine
 @pytest.mark.parametrize(("name", "packages"), [("oldest", OLDEST), ("newest", NEWEST)])
-def test_logs_and_reads(place: Place, name: str, packages: tuple[str, ...]) -> None:
+def test_logs_and_reads(guest: Place, name: str, packages: tuple[str, ...]) -> None:
     python = interpreter(name, packages)
-    place.up()
     done = subprocess.run(
         [python, "-W", "error", "-c", SCRIPT],
-        env=place.environment(PYTHONPATH=str(ROOT / "sdk")),
-        cwd=place.work,
+        env=guest.environment(PYTHONPATH=str(ROOT / "sdk")),
+        cwd=guest.work,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -27,9 +27,9 @@ def need_node() -> str:
 
 
 @pytest.mark.engine
-def test_node_writes_and_reads(place: Place) -> None:
+def test_node_writes_and_reads(host: Place) -> None:
     node = need_node()
-    server = place.up()
+    server = host.server
     done = subprocess.run(
         [node, "client.mjs", server.grpc, server.token, "from-node"],
         cwd=FOLDER,

@@ -5,9 +5,6 @@ They assert what they read back.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +15,14 @@ SCRIPTS = Path(__file__).parent / "scripts"
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Place]:
-    """A place whose server runs, with the configuration file of an old project."""
-    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
-    made = Place(root)
-    (made.work / ".azureml").mkdir()
-    (made.work / ".azureml" / "config.json").write_text(
+def served(lodger: Place) -> Place:
+    """A place with the configuration file of an old project, which names the workspace."""
+    del lodger.settings["RUNSTREAM_WORKSPACE"]
+    (lodger.work / ".azureml").mkdir()
+    (lodger.work / ".azureml" / "config.json").write_text(
         '{"subscription_id": "0-0", "resource_group": "my-group", "workspace_name": "my-workspace"}'
     )
-    try:
-        made.up()
-        yield made
-    finally:
-        made.close()
-        shutil.rmtree(root, ignore_errors=True)
+    return lodger
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))

@@ -56,19 +56,9 @@ while not os.path.exists("seen") and time.monotonic() < deadline:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    made = Place(tmp_path_factory.mktemp("widget"))
-    try:
-        made.up()
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def visitor(browser: Browser, place: Place) -> Iterator[tuple[Visit, str]]:
+def visitor(browser: Browser, lodger: Place) -> Iterator[tuple[Visit, str]]:
     """Somebody in a JupyterLab, and its token."""
-    with lab.jupyter(place) as (base, token), chromium.visit(browser, base, None) as found:
+    with lab.jupyter(lodger) as (base, token), chromium.visit(browser, base, None) as found:
         yield found, token
 
 
@@ -90,9 +80,9 @@ def figure(page: Page, title: str) -> Locator:
     )
 
 
-def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, str], place: Place) -> None:
+def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, str], lodger: Place) -> None:
     visit, token = visitor
-    path = place.work / "run.ipynb"
+    path = lodger.work / "run.ipynb"
     lab.notebook(path, CELLS)
     page = visit.open(f"/doc/tree/run.ipynb?token={token}", ".jp-Notebook .jp-CodeCell")
     page.locator("text=/Python 3.* \\| Idle/").wait_for()
@@ -135,7 +125,7 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
         "aria-label", "live: a line over step, from 0 to 25"
     )
     assert page.locator(".jp-CodeCell").nth(1).locator(".jp-InputPrompt").inner_text().strip() == "[*]:"
-    (place.work / "seen").touch()
+    (lodger.work / "seen").touch()
 
     # A closer look is at the values themselves.
     chart = figure(page, "loss").locator(canvas)

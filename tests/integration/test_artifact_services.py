@@ -6,10 +6,7 @@ import hashlib
 import http.client
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import grpc
@@ -23,14 +20,8 @@ MISSING = error_pb2.ERROR_CODE_CHUNK_MISSING
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
-    place = Place(root)
-    try:
-        yield place.up()
-    finally:
-        place.close()
-        shutil.rmtree(root, ignore_errors=True)
+def server(host: Place) -> Server:
+    return host.server
 
 
 @pytest.fixture

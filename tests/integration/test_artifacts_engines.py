@@ -20,7 +20,7 @@ MB = 1_000_000
 def test_content_in_a_bucket(place: Place, s3_server: S3) -> None:
     at, _, options = s3_server.url.partition("?")
     url = f"{at}/test-{os.urandom(8).hex()}?{options}"
-    server = place.up(RUNSTREAM_OBJECTS_URL=url)
+    place.up(RUNSTREAM_OBJECTS_URL=url)
     code = BEGIN + (
         """
 data = os.urandom(1 << 20) * 70
@@ -34,7 +34,7 @@ print(hashlib.sha256(data).hexdigest())
 """
     )
     digest = ran(place.script(code, "r")).strip()
-    found = files(server, "r")
+    found = files(place, "r")
     assert found["large"].hex() == digest
     assert found["7"] == sha256(b"7")
     assert len(found) == 51
@@ -44,18 +44,18 @@ print(hashlib.sha256(data).hexdigest())
 def test_a_bucket_that_is_away_for_a_while_loses_nothing(place: Place, tmp_path: Path) -> None:
     storage = S3(tmp_path / "s3").start()
     try:
-        server = place.up(RUNSTREAM_OBJECTS_URL=storage.url)
+        place.up(RUNSTREAM_OBJECTS_URL=storage.url)
         storage.engine.pause()
         code = BEGIN + 'run.upload_file("a", io.BytesIO(b"abc" * 100)); run.log("x", 1.0); run.complete()'
         ran(place.script(code, "r"))
-        assert files(server, "r") == {}
+        assert files(place, "r") == {}
         storage.engine.resume()
-        wait_for(lambda: files(server, "r") == {"a": sha256(b"abc" * 100)}, "the file to arrive")
+        wait_for(lambda: files(place, "r") == {"a": sha256(b"abc" * 100)}, "the file to arrive")
     finally:
         storage.stop()
 
 
-def test_a_full_disk_costs_the_file_and_not_the_training(place: Place, small_disk: Path) -> None:
+def test_a_full_disk_costs_the_file_and_not_the_training(guest: Place, small_disk: Path) -> None:
     code = BEGIN + (
         """
 open("large", "wb").write(bytes(40_000_000))
@@ -66,13 +66,12 @@ run.upload_file("small", io.BytesIO(b"small"))
 run.complete()
 """
     )
-    done = place.script(code, "r", RUNSTREAM_SPOOL=str(small_disk), RUNSTREAM_MODE="offline")
+    done = guest.script(code, "r", RUNSTREAM_SPOOL=str(small_disk), RUNSTREAM_MODE="offline")
     assert done.returncode == 0, done.stderr
     assert "large of run r is not kept: No space" in done.stderr
     assert "stream of run r is not kept: No space" in done.stderr
-    server = place.up()
-    assert place.runstream("sync", str(small_disk / "offline")).returncode == 0
-    assert files(server, "r") == {"small": sha256(b"small")}
+    assert guest.runstream("sync", str(small_disk / "offline")).returncode == 0
+    assert files(guest, "r") == {"small": sha256(b"small")}
 
 
 def peak_mb(pid: int) -> float:
@@ -110,11 +109,10 @@ print((after - before) / 1000)
     assert peak_mb(sender) - before[sender] < 60
     assert peak_mb(server.process.pid) - before[server.process.pid] < 220  # two chunks and what gRPC holds
     with open(place.work / "large", "rb") as file:
-        assert files(server, "r")["large"] == hashlib.file_digest(file, "sha256").digest()
+        assert files(place, "r")["large"] == hashlib.file_digest(file, "sha256").digest()
 
 
-def test_many_small_files_arrive_by_name(place: Place) -> None:
-    server = place.up()
+def test_many_small_files_arrive_by_name(guest: Place) -> None:
     code = BEGIN + (
         """
 for n in range(2_000):
@@ -123,7 +121,7 @@ names = run.get_file_names()
 assert names == [f"many/{n:04}" for n in range(2_000)], len(names)
 """
     )
-    ran(place.script(code, "r"))
-    found = files(server, "r")  # a page of them
+    ran(guest.script(code, "r"))
+    found = files(guest, "r")  # a page of them
     assert all(found[f"many/{n:04}"] == sha256(b"%d" % n * 20) for n in range(0, 1000, 7))
-    wait_for(lambda: not list(place.spool.glob("*/*/files/*.data")), "the spool to be empty")
+    wait_for(lambda: not list(guest.spool.glob("*/*/files/*.data")), "the spool to be empty")

@@ -19,13 +19,18 @@ from tests.uploading import Uploads
 BEGIN = """
 import hashlib, io, os, sys
 from runstream import Experiment, Run, Workspace
-run = Experiment(Workspace(workspace_name="ws"), "e").start_logging(run_id=sys.argv[1])
+run = Experiment(Workspace.from_config(), "e").start_logging(run_id=sys.argv[1])
 """
 
 
-def files(server: Server, run: str) -> dict[str, bytes]:
+def uploads(place: Place) -> Uploads:
+    """A program at the server of a place, in its workspace."""
+    return Uploads(place.server.grpc, place.server.token, workspace=place.workspace)
+
+
+def files(place: Place, run: str) -> dict[str, bytes]:
     """Digest by path, as any program sees it."""
-    client = Uploads(server.grpc, server.token)
+    client = uploads(place)
     try:
         return {artifact.path: artifact.sha256 for artifact in client.list(run)}
     finally:
@@ -55,7 +60,7 @@ def up(place: Place, way: str, *options: str) -> Server:
 
 @pytest.mark.parametrize("way", ["handover", "grpc"])
 def test_a_script_uploads_and_reads_back(place: Place, way: str) -> None:
-    server = up(place, way)
+    up(place, way)
     code = BEGIN + (
         """
 import numpy as np
@@ -97,7 +102,7 @@ print(hashlib.sha256(data).hexdigest())
 """
     )
     printed = ran(place.script(code, "r"))
-    found = files(server, "r")
+    found = files(place, "r")
     assert found["large"].hex() == printed.strip()
     assert found["outputs/model"] == sha256(b"model")
     assert len(found) == 106
@@ -115,23 +120,22 @@ os._exit(0)  # as if it were killed: nothing is said at the end
 """
     )
     run = ran(place.script(code)).strip()
-    server = place.up()
+    place.up()
     wanted = {str(n): sha256(bytes([n]) * 100_000) for n in range(5)}
-    wait_for(lambda: files(server, run) == wanted, "the files to arrive")
+    wait_for(lambda: files(place, run) == wanted, "the files to arrive")
     wait_for(lambda: not list(place.spool.glob("*/[0-9a-f]*")), "the spool to be removed")
 
 
-def test_many_files_with_few_descriptors(place: Place) -> None:
-    server = place.up()
+def test_many_files_with_few_descriptors(guest: Place) -> None:
     code = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n" + BEGIN
     code += """
 for n in range(100):
     run.upload_file(f"small/{n}", io.BytesIO(b"%d" % n))
 run.complete()
 """
-    ran(place.script(code, "few"))  # its sender has the same limit
+    ran(guest.script(code, "few"))  # its sender has the same limit
     wanted = {f"small/{n}": sha256(b"%d" % n) for n in range(100)}
-    wait_for(lambda: files(server, "few") == wanted, "all files")
+    wait_for(lambda: files(guest, "few") == wanted, "all files")
 
 
 @pytest.mark.parametrize("way", ["handover", "grpc"])
@@ -176,15 +180,15 @@ sys.stdin.read()
     before = stored()
     first.kill()
     assert "large" not in {path.name for path in objects.glob("*")}
-    second = up(place, way, "--grpc-port", port)
-    wait_for(lambda: files(second, "r").get("large") == digest.digest(), "the whole file")
+    up(place, way, "--grpc-port", port)
+    wait_for(lambda: files(place, "r").get("large") == digest.digest(), "the whole file")
     assert before <= stored()
     assert len(stored()) == 5
     back = ran(
         place.script(
             BEGIN.replace(
                 "start_logging(run_id=sys.argv[1])",
-                'name; run = Run(Experiment(Workspace(workspace_name="ws"), "e"), sys.argv[1])',
+                'name; run = Run(Experiment(Workspace.from_config(), "e"), sys.argv[1])',
             )
             + """
 run.download_file("large", "back")
@@ -197,38 +201,36 @@ print(hashlib.sha256(open("back", "rb").read()).hexdigest())
 
 
 def test_one_content_of_many_runs_is_stored_once(place: Place) -> None:
-    server = place.up()
+    place.up()
     code = """
 import io, sys
 from runstream import Experiment, Workspace
-experiment = Experiment(Workspace(workspace_name="ws"), "e")
+experiment = Experiment(Workspace.from_config(), "e")
 for n in range(50):
     with experiment.start_logging(run_id=f"r{n}", outputs=False) as run:
         run.upload_file("model", io.BytesIO(b"the same" * 10_000))
 run.flush()
 """
     ran(place.script(code))
-    assert all(files(server, f"r{n}") == {"model": sha256(b"the same" * 10_000)} for n in range(50))
+    assert all(files(place, f"r{n}") == {"model": sha256(b"the same" * 10_000)} for n in range(50))
     assert len(list((place.data / "objects" / "sha256").glob("*/*"))) == 1
 
 
-def test_what_was_logged_elsewhere_is_synced_with_its_files(place: Place, tmp_path: Path) -> None:
+def test_what_was_logged_elsewhere_is_synced_with_its_files(guest: Place, tmp_path: Path) -> None:
     code = BEGIN + 'run.upload_file("a", io.BytesIO(b"abc" * 1000)); run.log("x", 1.0); run.complete()'
-    ran(place.script(code, "r", RUNSTREAM_MODE="offline"))
-    server = place.up()
-    done = place.runstream("sync", str(place.spool / "offline"))
+    ran(guest.script(code, "r", RUNSTREAM_MODE="offline"))
+    done = guest.runstream("sync", str(guest.spool / "offline"))
     assert done.returncode == 0, done.stderr
-    assert files(server, "r") == {"a": sha256(b"abc" * 1000)}
-    again = place.runstream("sync", str(place.spool / "offline"))
+    assert files(guest, "r") == {"a": sha256(b"abc" * 1000)}
+    again = guest.runstream("sync", str(guest.spool / "offline"))
     assert again.returncode == 0, again.stderr
-    client = Uploads(server.grpc, server.token)
+    client = uploads(guest)
     (artifact,) = client.list("r")
     client.close()
     assert artifact.versions == 1
 
 
-def test_the_command_line(place: Place) -> None:
-    place.up()
+def test_the_command_line(guest: Place) -> None:
     code = BEGIN + (
         """
 run.upload_file("d/a", io.BytesIO(b"abc"))
@@ -238,8 +240,9 @@ run.complete()
 run.flush()
 """
     )
-    ran(place.script(code, "r"))
-    listed = place.runstream("artifacts", "r", "--workspace", "ws", "--json")
+    ran(guest.script(code, "r"))
+    own = "--workspace", guest.workspace
+    listed = guest.runstream("artifacts", "r", *own, "--json", RUNSTREAM_WORKSPACE="")
     assert listed.returncode == 0, listed.stderr
     found = [json.loads(line) for line in listed.stdout.splitlines()]
     assert [(f["path"], f["size"], f["version"]) for f in found] == [
@@ -248,17 +251,17 @@ run.flush()
         ("d/b", 4, 1),
     ]
     assert found[1]["sha256"] == sha256(b"abc").hex()
-    shown = place.runstream("artifacts", "r", "--workspace", "ws")
+    shown = guest.runstream("artifacts", "r")
     assert "d/a" in shown.stdout
-    assert place.runstream("download", "r", "d/", "--workspace", "ws", "-o", "out").returncode == 0
-    assert (place.work / "out/d/b").read_bytes() == b"abcd"
-    assert not (place.work / "out/c").exists()
-    assert place.runstream("download", "r", "nothing", "--workspace", "ws").returncode == 4
-    assert place.runstream("artifacts", "unknown", "--workspace", "ws").returncode == 4
+    taken = guest.runstream("download", "r", "d/", *own, "-o", "out", RUNSTREAM_WORKSPACE="")
+    assert taken.returncode == 0, taken.stderr
+    assert (guest.work / "out/d/b").read_bytes() == b"abcd"
+    assert not (guest.work / "out/c").exists()
+    assert guest.runstream("download", "r", "nothing").returncode == 4
+    assert guest.runstream("artifacts", "unknown").returncode == 4
 
 
-def test_models(place: Place) -> None:
-    place.up()
+def test_models(guest: Place) -> None:
     code = BEGIN + (
         """
 from runstream.core.model import Model
@@ -321,4 +324,4 @@ assert not os.path.exists(folder + "/z")
 assert found.run.id == run.id
 """
     )
-    ran(place.script(code, "r"))
+    ran(guest.script(code, "r"))

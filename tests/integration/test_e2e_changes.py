@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.desk import Desk, server
+from tests.desk import Desk
 from tests.server import Place
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Place]:
-    """A place whose server runs."""
-    with server() as place:
-        yield place
-
-
 @pytest.fixture
-def desk(served: Place, request: pytest.FixtureRequest) -> Desk:
+def desk(lodger: Place, request: pytest.FixtureRequest) -> Desk:
     """A workspace for this test alone."""
-    return Desk(served, request.node.name)
+    return Desk(lodger, request.node.name)
 
 
 def test_a_run_is_canceled_from_the_command_line(desk: Desk) -> None:

@@ -28,35 +28,34 @@ with experiment.start_logging() as run:
 """
 
 
-def test_runs_and_metrics(place: Place) -> None:
-    place.up()
-    assert place.runstream("runs").stderr == "There are no such runs.\n"
-    run_id = place.script(SCRIPT).stdout.strip()
+def test_runs_and_metrics(guest: Place) -> None:
+    assert guest.runstream("runs").stderr == "There are no such runs.\n"
+    run_id = guest.script(SCRIPT).stdout.strip()
 
     def told() -> dict[str, object]:
-        listed = place.runstream("runs", "--json", "--experiment", "cli", "--status", "Completed")
+        listed = guest.runstream("runs", "--json", "--experiment", "cli", "--status", "Completed")
         assert listed.returncode == 0, listed.stderr
         return dict(json.loads(listed.stdout)) if listed.stdout else {}
 
     found = wait_for(told, "the run")
-    assert (found["id"], found["workspace"], found["experiment"]) == (run_id, "local", "cli")
+    assert (found["id"], found["workspace"], found["experiment"]) == (run_id, guest.workspace, "cli")
     assert (found["status"], found["number"], found["tags"]) == ("Completed", 1, {"model": "toy"})
-    head, line = place.runstream("runs").stdout.splitlines()
+    head, line = guest.runstream("runs").stdout.splitlines()
     assert head.split() == ["RUN", "EXPERIMENT", "STATUS", "STARTED", "TOOK", "NAME"]
     assert line.startswith(f"{run_id}  cli         Completed  ")
-    assert place.runstream("runs", "--experiment", "other").stdout == ""
-    assert place.runstream("runs", "--workspace", "other").stdout == ""
+    assert guest.runstream("runs", "--experiment", "other").stdout == ""
+    assert guest.runstream("runs", "--workspace", "other").stdout == ""
 
-    assert [line.split() for line in place.runstream("metrics", run_id).stdout.splitlines()] == [
+    assert [line.split() for line in guest.runstream("metrics", run_id).stdout.splitlines()] == [
         ["METRIC", "COLUMN", "COUNT", "LAST", "DESCRIPTION"],
         ["loss", "3", "0.166667", "of", "training"],
         ["odd", "4"],
         ["table", "name", "2"],
         ["table", "weight", "2", "2"],
     ]
-    lines = place.runstream("metrics", run_id, "odd", "--json").stdout.splitlines()
+    lines = guest.runstream("metrics", run_id, "odd", "--json").stdout.splitlines()
     assert [json.loads(line)["value"] for line in lines] == ["NaN", "Infinity", None, 2**70]
-    printed = place.runstream("metrics", run_id, "--csv").stdout
+    printed = guest.runstream("metrics", run_id, "--csv").stdout
     rows = list(csv.DictReader(io.StringIO(printed)))
     assert [(r["metric"], r["column"], r["row"], r["step"], r["value"]) for r in rows] == [
         ("loss", "", "0", "0", "0.5"),
@@ -72,20 +71,19 @@ def test_runs_and_metrics(place: Place) -> None:
         ("table", "weight", "1", "", "2"),
     ]
 
-    assert place.runstream("metrics", "nonesuch").returncode == 4
-    assert place.runstream("metrics", run_id, "nonesuch").returncode == 4
-    assert place.runstream("metrics", run_id, "--workspace", "other").returncode == 4
-    assert place.runstream("runs", RUNSTREAM_API_KEY="wrong").returncode == 1
+    assert guest.runstream("metrics", "nonesuch").returncode == 4
+    assert guest.runstream("metrics", run_id, "nonesuch").returncode == 4
+    assert guest.runstream("metrics", run_id, "--workspace", "other").returncode == 4
+    assert guest.runstream("runs", RUNSTREAM_API_KEY="wrong").returncode == 1
 
 
-def test_a_reader_that_has_seen_enough(place: Place) -> None:
-    place.up()
-    run_id = place.script(
+def test_a_reader_that_has_seen_enough(guest: Place) -> None:
+    run_id = guest.script(
         SCRIPT + "    run.log_list('long', list(range(100_000)))\n    run.flush()\n"
     ).stdout.strip()
     with subprocess.Popen(
         [sys.executable, "-m", "runstream.cli", "metrics", run_id, "long", "--csv"],
-        env=place.environment(),
+        env=guest.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as reader:
@@ -97,17 +95,16 @@ def test_a_reader_that_has_seen_enough(place: Place) -> None:
         assert reader.wait() == 0
 
 
-def test_the_readme_means_what_it_says(place: Place) -> None:
-    place.up()
+def test_the_readme_means_what_it_says(guest: Place) -> None:
     example, killed = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    done = place.script(example)
+    done = guest.script(example)
     assert done.returncode == 0, done.stderr
     loss, link = done.stdout.split()
     assert (float(loss), "/r/first-steps_" in link) == (0.01, True)
-    (place.work / "killed.py").write_text(killed)
-    script = place.python(["killed.py"], {})
+    (guest.work / "killed.py").write_text(killed)
+    script = guest.python(["killed.py"], {})
     assert script.returncode == -signal.SIGKILL
     # At once, as somebody would type it: what is still on its way is waited for.
-    printed = place.runstream("metrics", script.stdout.strip())
+    printed = guest.runstream("metrics", script.stdout.strip())
     assert printed.stdout.split() == ["METRIC", "COUNT", "LAST", "loss", "100,000", "1e-05"], printed.stderr
-    wait_for(lambda: "Failed" in place.runstream("runs").stdout, "the run to be seen as killed")
+    wait_for(lambda: "Failed" in guest.runstream("runs").stdout, "the run to be seen as killed")

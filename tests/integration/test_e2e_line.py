@@ -57,9 +57,8 @@ def points(place: Place, run_id: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in printed.stdout.splitlines()]
 
 
-def test_what_was_logged_is_there_at_once_and_for_others(place: Place) -> None:
-    place.up()
-    script = place.script(
+def test_what_was_logged_is_there_at_once_and_for_others(guest: Place) -> None:
+    script = guest.script(
         BEGIN
         + """
 with experiment.start_logging() as run:
@@ -86,16 +85,15 @@ with experiment.start_logging() as run:
     )
     assert script.returncode == 0, script.stderr
     run_id, found, link = script.stdout.splitlines()
-    read = place.script(READ, run_id)
+    read = guest.script(READ, run_id)
     assert read.returncode == 0, read.stderr
     assert json.loads(read.stdout) == {"status": "Completed", "metrics": json.loads(found)}
     assert link.endswith(f"/r/{run_id}")
-    assert ended(place, run_id)["status"] == "Completed"
+    assert ended(guest, run_id)["status"] == "Completed"
 
 
-def test_a_killed_script_loses_nothing(place: Place) -> None:
-    place.up()
-    script = place.script(
+def test_a_killed_script_loses_nothing(guest: Place) -> None:
+    script = guest.script(
         BEGIN
         + """
 run = experiment.start_logging()
@@ -107,8 +105,8 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
     assert script.returncode == -signal.SIGKILL, script.stderr
     run_id = run_id_of(script.stdout)
-    assert ended(place, run_id)["status"] == "Failed"
-    assert [point["value"] for point in points(place, run_id)] == [step / 7 for step in range(50_000)]
+    assert ended(guest, run_id)["status"] == "Failed"
+    assert [point["value"] for point in points(guest, run_id)] == [step / 7 for step in range(50_000)]
 
 
 def test_a_server_that_is_killed_and_started_again_repeats_and_loses_nothing(place: Place) -> None:
@@ -265,9 +263,8 @@ def test_the_demo_twice_and_after_one_that_was_killed(place: Place) -> None:
     assert not (place.root / ".demo" / "home" / "server.json").exists()
 
 
-def test_the_notebook_example(place: Place) -> None:
-    place.up()
-    done = place.python([str(ROOT / "examples" / "notebook_run.py")], {})
+def test_the_notebook_example(guest: Place) -> None:
+    done = guest.python([str(ROOT / "examples" / "notebook_run.py")], {})
     assert done.returncode == 0, done.stderr
     assert "50 epochs" in done.stdout
     assert "/r/" in done.stdout

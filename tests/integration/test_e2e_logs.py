@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.server import Place, wait_for
 
@@ -22,20 +17,8 @@ experiment = Experiment(Workspace.from_config(), "logs")
 """
 
 
-@pytest.fixture(scope="module")
-def up() -> Iterator[Place]:
-    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
-    place = Place(root)
-    try:
-        place.up()
-        yield place
-    finally:
-        place.close()
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def test_a_script_reads_what_it_printed(up: Place) -> None:
-    done = up.script(
+def test_a_script_reads_what_it_printed(lodger: Place) -> None:
+    done = lodger.script(
         BEGIN
         + """
 run = experiment.start_logging(run_id="reads")
@@ -63,19 +46,19 @@ run.wait_for_completion(show_output=True)
     assert done.returncode == 0, done.stderr
     assert "Streaming logs/user_log.txt" in done.stdout
     assert done.stdout.count("second") == 2
-    shown = up.runstream("logs", "reads", "--tail", "1")
+    shown = lodger.runstream("logs", "reads", "--tail", "1")
     assert (shown.returncode, shown.stdout) == (0, "second\n")
-    listed = up.runstream("logs", "reads", "--list").stdout.split()
+    listed = lodger.runstream("logs", "reads", "--list").stdout.split()
     assert listed == ["8", "logs/own.txt", "13", "logs/user_log.txt"]
-    other = up.runstream("logs", "reads", "--file", "logs/own.txt")
+    other = lodger.runstream("logs", "reads", "--file", "logs/own.txt")
     assert other.stdout == "written\n"
-    missing = up.runstream("logs", "reads", "--file", "nothing")
+    missing = lodger.runstream("logs", "reads", "--file", "nothing")
     assert missing.returncode == 4
     assert "logs/own.txt" in missing.stderr
-    assert up.runstream("logs", "nobody").returncode == 4
+    assert lodger.runstream("logs", "nobody").returncode == 4
 
 
-def test_the_command_line_follows_a_run_to_its_end(up: Place) -> None:
+def test_the_command_line_follows_a_run_to_its_end(lodger: Place) -> None:
     code = (
         BEGIN
         + """
@@ -87,18 +70,18 @@ run.complete()
     )
     script = subprocess.Popen(
         [sys.executable, "-c", code],
-        env=up.environment(),
-        cwd=up.work,
+        env=lodger.environment(),
+        cwd=lodger.work,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
     follower: subprocess.Popen[bytes] | None = None
     try:
-        wait_for(lambda: up.runstream("logs", "followed").returncode == 0, "the run")
+        wait_for(lambda: lodger.runstream("logs", "followed").returncode == 0, "the run")
         follower = subprocess.Popen(
             [sys.executable, "-m", "runstream.cli", "logs", "-f", "followed"],
-            env=up.environment(),
-            cwd=up.work,
+            env=lodger.environment(),
+            cwd=lodger.work,
             stdout=subprocess.PIPE,
         )
         lines: list[bytes] = []
@@ -125,19 +108,19 @@ run.complete()
                         stream.close()
 
 
-def test_offline_output_comes_with_a_sync(up: Place) -> None:
-    done = up.script(
+def test_offline_output_comes_with_a_sync(lodger: Place) -> None:
+    done = lodger.script(
         BEGIN + "with experiment.start_logging(run_id='offline'): print('kept')\n", RUNSTREAM_MODE="offline"
     )
     assert done.returncode == 0, done.stderr
-    assert up.runstream("logs", "offline").returncode == 4
-    spool = Path(os.fspath(up.spool)) / "offline"
-    assert up.runstream("sync", str(spool)).returncode == 0
-    assert up.runstream("logs", "-f", "offline").stdout == "kept\n"
+    assert lodger.runstream("logs", "offline").returncode == 4
+    spool = Path(os.fspath(lodger.spool)) / "offline"
+    assert lodger.runstream("sync", str(spool)).returncode == 0
+    assert lodger.runstream("logs", "-f", "offline").stdout == "kept\n"
 
 
-def test_runs_are_looked_at_from_outside(up: Place) -> None:
-    done = up.script(
+def test_runs_are_looked_at_from_outside(lodger: Place) -> None:
+    done = lodger.script(
         BEGIN
         + """
 import time
@@ -156,14 +139,16 @@ while second._record(fresh=True).system.get("source_of") != "outside":
     assert time.monotonic() < deadline
 """,
         RUNSTREAM_SENDER_OBSERVE="1",
-        RUNSTREAM_SPOOL=str(up.root / "observed"),
+        RUNSTREAM_SPOOL=str(lodger.root / "observed"),
     )
     try:
         assert done.returncode == 0, done.stderr
-        wait_for(lambda: "packages.txt" in up.runstream("logs", "outside", "--list").stdout, "the packages")
-        shown = up.runstream("logs", "outside", "--file", "system_logs/packages.txt").stdout
+        wait_for(
+            lambda: "packages.txt" in lodger.runstream("logs", "outside", "--list").stdout, "the packages"
+        )
+        shown = lodger.runstream("logs", "outside", "--file", "system_logs/packages.txt").stdout
         assert "numpy==" in shown
     finally:
-        spool, up.spool = up.spool, up.root / "observed"
-        up.end_sender()
-        up.spool = spool
+        spool, lodger.spool = lodger.spool, lodger.root / "observed"
+        lodger.end_sender()
+        lodger.spool = spool

@@ -8,25 +8,17 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.desk import Desk, server
+from tests.desk import Desk
 from tests.server import Place, wait_for
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Place]:
-    """A place whose server runs."""
-    with server() as place:
-        yield place
-
-
 @pytest.fixture
-def desk(served: Place, request: pytest.FixtureRequest) -> Desk:
+def desk(lodger: Place, request: pytest.FixtureRequest) -> Desk:
     """A workspace for this test alone."""
-    return Desk(served, request.node.name.partition("[")[0])
+    return Desk(lodger, request.node.name.partition("[")[0])
 
 
 SWEEP = """

@@ -9,14 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runstream.client import Client
 from runstream.v1.run_pb2 import RunStatus
-from tests.server import Place, Server, wait_for
+from tests.server import Place, wait_for
 
 BEGIN = """
 import os, sys, time
@@ -44,25 +43,16 @@ needs_namespaces = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def server(place: Place) -> Server:
-    return place.up()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server.http, server.token) as made:
-        yield made
-
-
-def completed(client: Client, run_id: str) -> list[float]:
+def completed(place: Place, run_id: str) -> list[float]:
     """Values of `loss`, once the run has ended well."""
 
     def look() -> RunStatus.ValueType:
-        return next((r.status for r in client.search_runs() if r.ended_time_ns and not r.settling), 0)  # type: ignore[return-value]
+        found = (run for run in client.search_runs(place.workspace) if run.ref.run == run_id)
+        return next((run.status for run in found if run.ended_time_ns and not run.settling), 0)  # type: ignore[return-value]
 
-    assert wait_for(look, "the run to end") == RunStatus.RUN_STATUS_COMPLETED
-    (series,) = client.get_metrics("local", [run_id], ["loss"]).series
+    with place.client() as client:
+        assert wait_for(look, "the run to end") == RunStatus.RUN_STATUS_COMPLETED
+        (series,) = client.get_metrics(place.workspace, [run_id], ["loss"]).series
     return [float(value) for value in series.values()]
 
 
@@ -82,23 +72,24 @@ def run_in(
 
 
 @needs_namespaces
-def test_a_job_that_is_pid_1_delivers_before_it_ends(place: Place, server: Server, client: Client) -> None:
+def test_a_job_that_is_pid_1_delivers_before_it_ends(guest: Place) -> None:
     """With its end the kernel kills everything in its namespace, the sender too."""
-    done = run_in(["unshare", "--pid", "--fork", "--mount-proc"], place, FEW + "assert os.getpid() == 1\n")
+    done = run_in(["unshare", "--pid", "--fork", "--mount-proc"], guest, FEW + "assert os.getpid() == 1\n")
     assert done.returncode == 0, done.stderr
-    assert completed(client, done.stdout.strip()) == [float(step) for step in range(1000)]
+    assert completed(guest, done.stdout.strip()) == [float(step) for step in range(1000)]
 
 
 @needs_namespaces
-def test_a_home_that_is_read_only(place: Place, server: Server, client: Client, tmp_path: Path) -> None:
+def test_a_home_that_is_read_only(guest: Place, tmp_path: Path) -> None:
     """State and spool go to /var/tmp, here one of its own."""
     for name in ("home", "var"):
         (tmp_path / name).mkdir()
     script = f'mount -t tmpfs -o ro none {tmp_path}/home && mount --bind {tmp_path}/var /var/tmp && exec "$@"'
     code = FEW + "assert os.statvfs(os.environ['HOME']).f_flag & os.ST_RDONLY\n"
+    server = guest.server
     done = run_in(
         ["unshare", "--mount", "sh", "-c", script, "sh"],
-        place,
+        guest,
         code,
         HOME=str(tmp_path / "home"),
         XDG_STATE_HOME="",
@@ -109,7 +100,7 @@ def test_a_home_that_is_read_only(place: Place, server: Server, client: Client, 
         RUNSTREAM_API_KEY=server.token,
     )
     assert done.returncode == 0, done.stderr
-    assert completed(client, done.stdout.strip()) == [float(step) for step in range(1000)]
+    assert completed(guest, done.stdout.strip()) == [float(step) for step in range(1000)]
     (mine,) = (tmp_path / "var").iterdir()
     assert mine.name == f"runstream-{os.getuid()}"
     end_sender_of(mine)
@@ -167,11 +158,10 @@ run.complete()
         subprocess.run(["umount", "--lazy", str(place.spool)], check=True)
 
 
-def test_another_machine_with_an_api_key(
-    place: Place, server: Server, client: Client, tmp_path: Path
-) -> None:
+def test_another_machine_with_an_api_key(host: Place, tmp_path: Path) -> None:
     """A user who shares nothing with the server but the network, and a key in a file."""
-    key = place.runstream("keys", "add", "bob").stdout.strip()
+    key = host.runstream("keys", "add", "bob").stdout.strip()
+    server = host.server
     other = Place(tmp_path / "other")
     try:
         config = other.work / ".runstream" / "config.json"
@@ -184,28 +174,30 @@ def test_another_machine_with_an_api_key(
         script = other.script(FEW + "assert len(run.get_metrics('loss')['loss']) == 1000\n")
         assert script.returncode == 0, script.stderr
         run_id = script.stdout.strip()
-        assert client.get_run("team", run_id).experiment == "places"
+        with host.client() as client:
+            assert client.get_run("team", run_id).experiment == "places"
         listed = other.runstream("runs", "--json")
         assert run_id in listed.stdout
     finally:
         other.close()
 
 
-def test_a_wrong_key_is_told_and_nothing_is_lost(place: Place, server: Server, client: Client) -> None:
-    wrong = place.script(FEW, RUNSTREAM_SERVER=server.grpc, RUNSTREAM_API_KEY="rsk_wrong")
+def test_a_wrong_key_is_told_and_nothing_is_lost(guest: Place) -> None:
+    server = guest.server
+    wrong = guest.script(FEW, RUNSTREAM_SERVER=server.grpc, RUNSTREAM_API_KEY="rsk_wrong")
     assert wrong.returncode == 0, wrong.stderr
-    assert not list(client.search_runs())
-    read = place.runstream("runs", RUNSTREAM_API_KEY="rsk_wrong")
+    with guest.client() as client:
+        assert not list(client.search_runs(guest.workspace))
+    read = guest.runstream("runs", RUNSTREAM_API_KEY="rsk_wrong")
     assert read.returncode == 1
     assert "RUNSTREAM_API_KEY" in read.stderr
-    synced = place.runstream("sync", str(place.spool), RUNSTREAM_API_KEY=server.token)
+    synced = guest.runstream("sync", str(guest.spool), RUNSTREAM_API_KEY=server.token)
     assert synced.returncode == 0, synced.stderr
-    assert completed(client, wrong.stdout.strip()) == [float(step) for step in range(1000)]
+    assert completed(guest, wrong.stdout.strip()) == [float(step) for step in range(1000)]
 
 
-def test_a_wrong_port_is_told_and_what_was_logged_can_go_to_the_right_one(
-    place: Place, server: Server, client: Client
-) -> None:
+def test_a_wrong_port_is_told_and_what_was_logged_can_go_to_the_right_one(guest: Place) -> None:
+    server = guest.server
     http = server.http.removeprefix("http://")
     code = FEW + "\n".join(
         [
@@ -221,7 +213,7 @@ def test_a_wrong_port_is_told_and_what_was_logged_can_go_to_the_right_one(
         port = other.getsockname()[1]
     wrong = {http: "not the gRPC port of a runstream server", f"127.0.0.1:{port}": "nothing listens"}
     for address, told in wrong.items():
-        script = place.script(code, RUNSTREAM_SERVER=address)
+        script = guest.script(code, RUNSTREAM_SERVER=address)
         assert script.returncode == 0, script.stderr
         run_id, *errors = script.stdout.splitlines()
         runs.append(run_id)
@@ -232,10 +224,10 @@ def test_a_wrong_port_is_told_and_what_was_logged_can_go_to_the_right_one(
             assert address in text
             assert told in text
             assert "RUNSTREAM_SERVER" in text
-        listed = place.runstream("runs", RUNSTREAM_SERVER=address)
+        listed = guest.runstream("runs", RUNSTREAM_SERVER=address)
         assert listed.returncode == 3
         assert f"is {address} its gRPC port" in listed.stderr
-    synced = place.runstream("sync", "--delete", "--server", server.grpc, str(place.spool))
+    synced = guest.runstream("sync", "--delete", "--server", server.grpc, str(guest.spool))
     assert synced.returncode == 0, synced.stderr
     for run_id in runs:
-        assert completed(client, run_id) == [float(step) for step in range(1000)]
+        assert completed(guest, run_id) == [float(step) for step in range(1000)]

@@ -20,9 +20,8 @@ def listed(place: Place) -> dict[str, dict[str, object]]:
     return {str(run["id"]): run for run in found}
 
 
-def test_each_run_of_a_script_has_its_own_start_and_the_first_end_counts(place: Place) -> None:
-    place.up()
-    script = place.script(
+def test_each_run_of_a_script_has_its_own_start_and_the_first_end_counts(guest: Place) -> None:
+    script = guest.script(
         BEGIN
         + """
 import datetime
@@ -37,7 +36,7 @@ for ends in (("complete",), ("fail", "complete"), ("cancel", "fail")):
 """
     )
     assert script.returncode == 0, script.stderr
-    runs = listed(place)
+    runs = listed(guest)
     said = [json.loads(line) for line in script.stdout.splitlines()]
     assert [status for *_, status in said] == ["Completed", "Failed", "Canceled"]
     assert [runs[run]["status"] for run, *_ in said] == ["Completed", "Failed", "Canceled"]
@@ -125,9 +124,8 @@ print(run.id)
     assert server.process.poll() is None
 
 
-def test_a_run_whose_start_is_still_on_its_way_is_known_to_other_processes(place: Place) -> None:
-    place.up()
-    began = place.script(BEGIN + "experiment.start_logging().complete()")
+def test_a_run_whose_start_is_still_on_its_way_is_known_to_other_processes(guest: Place) -> None:
+    began = guest.script(BEGIN + "experiment.start_logging().complete()")
     assert began.returncode == 0, began.stderr
     reader = (
         BEGIN
@@ -137,11 +135,11 @@ print("ready", flush=True)
 print(run.get_metrics(), run.get_status(), flush=True)
 """
     )
-    script = place.script(
+    script = guest.script(
         BEGIN
         + f"""
 import signal, subprocess
-sender = {place.sender()}
+sender = {guest.sender()}
 os.kill(sender, signal.SIGSTOP)
 run = experiment.start_logging()
 run.log("a", 1)

@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -29,19 +28,10 @@ experiment = Experiment(Workspace.from_config(), "submitted")
 
 
 @pytest.fixture(scope="module")
-def user() -> Iterator[Place]:
-    """One user, with a server, for all tests here."""
-    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
-    made = Place(root)
-    made.settings["RUNSTREAM_CANCEL_GRACE_S"] = "1"
-    try:
-        made.up()
-        yield made
-    finally:
-        made.close()
-        if made.log.exists():
-            print(made.log.read_text())
-        shutil.rmtree(root, ignore_errors=True)
+def user(lodger: Place) -> Place:
+    """One user for all tests here."""
+    lodger.settings["RUNSTREAM_CANCEL_GRACE_S"] = "1"
+    return lodger
 
 
 @pytest.fixture

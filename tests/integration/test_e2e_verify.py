@@ -34,24 +34,23 @@ def verify(place: Place, run: str, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
 
 
-def test_a_run_is_proven_while_it_goes_on_and_when_its_spool_is_gone(place: Place) -> None:
-    place.up()
+def test_a_run_is_proven_while_it_goes_on_and_when_its_spool_is_gone(guest: Place) -> None:
     code = LOGGED + "found = run.verify()\nprint(found)\nprint(bool(found), found.state, found.exit_code)\n"
     code += "run.log('after', 1)\nrun.complete()\n"
-    printed = place.script(code)
+    printed = guest.script(code)
     assert printed.returncode == 0, printed.stderr
     run, verdict, writer, *_, last = printed.stdout.splitlines()
     assert "all that was logged is stored: 5,104 elements of 1 processes, compared by identity" in verdict
     assert "proven; not ended; logged 5,104, stored 5,104" in writer
     assert last == "True proven 0"
-    wait_for(lambda: not list(place.spool.glob("*/*/writer.json")), "the spool to go")
-    status, found = verify(place, run)
+    wait_for(lambda: not list(guest.spool.glob("*/*/writer.json")), "the spool to go")
+    status, found = verify(guest, run)
     assert (status, found["state"], found["whole"]) == (0, "proven", True)
     (one,) = found["writers"]
     assert (one["ended"], one["logged"], one["stored"], one["missing"]) == (True, 5105, 5105, 0)
     assert one["events"] >= 3
-    assert "all that was logged is stored" in place.runstream("verify", run).stdout
-    done = place.runstream("verify", "nobody")
+    assert "all that was logged is stored" in guest.runstream("verify", run).stdout
+    done = guest.runstream("verify", "nobody")
     assert (done.returncode, done.stdout) == (4, "")
     assert "there is no run 'nobody'" in done.stderr
 
@@ -89,14 +88,13 @@ def test_files_whose_content_is_gone_are_told(place: Place) -> None:
     assert "file0.bin (version 1)" in told.stdout
 
 
-def test_what_was_dropped_or_refused_is_told(place: Place) -> None:
-    place.up()
+def test_what_was_dropped_or_refused_is_told(guest: Place) -> None:
     # The writer's cap: what is beyond is dropped and counted.
     code = BEGIN + "import numpy as np\nfor n in range(40):\n    run.log_list('l', np.zeros(100_000))\n"
     code += "run.complete()\n"
-    printed = place.script(code, RUNSTREAM_SPOOL_CAP="2M")
+    printed = guest.script(code, RUNSTREAM_SPOOL_CAP="2M")
     run = printed.stdout.split()[0]
-    status, found = verify(place, run)
+    status, found = verify(guest, run)
     assert (status, found["state"], found["whole"]) == (6, "proven", False)
     (one,) = found["writers"]
     assert one["dropped"] > 0

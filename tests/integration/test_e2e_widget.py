@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.desk import HEAD, Desk, server
+from tests.desk import HEAD, Desk
 from tests.server import Place
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Place]:
-    """A place whose server runs."""
-    with server() as place:
-        yield place
-
-
 @pytest.fixture
-def desk(served: Place, request: pytest.FixtureRequest) -> Desk:
+def desk(lodger: Place, request: pytest.FixtureRequest) -> Desk:
     """A workspace for this test alone."""
-    return Desk(served, request.node.name)
+    return Desk(lodger, request.node.name)
 
 
 def test_the_data_are_what_was_logged(desk: Desk) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import grpc
@@ -34,14 +31,8 @@ PATH = "logs/user_log.txt"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    root = Path(tempfile.mkdtemp(prefix="runstream-test-"))
-    place = Place(root)
-    try:
-        yield place.up()
-    finally:
-        place.close()
-        shutil.rmtree(root, ignore_errors=True)
+def server(host: Place) -> Server:
+    return host.server
 
 
 class Logs:
