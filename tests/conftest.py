@@ -105,3 +105,12 @@ def lodger(host: Place) -> Iterator[Place]:
     with _place() as made:
         made.join(host)
         yield made
+
+
+@pytest.fixture(scope="module")
+def kept_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The pipelines of a module share one engine in this process."""
+    from tests.pipeline import with_kept_tables
+
+    with with_kept_tables(tmp_path_factory.mktemp("kept") / "tables"):
+        yield

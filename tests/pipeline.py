@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from runstream_store.credentials import Authenticator, KeyFile
 from runstream_store.hot import HotState, open_hot
 from runstream_store.log import EventLog, open_log
 from runstream_store.tables import Tables, open_tables
+from tests.tables import KeptTables, kept
 
 if TYPE_CHECKING:
     from runstream.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
@@ -140,10 +141,25 @@ class Pipeline:
         return rows
 
 
+_kept: list[KeptTables] = []
+
+
+@contextmanager
+def with_kept_tables(folder: Path) -> Iterator[None]:
+    """Meanwhile all pipelines have the same tables, which are empty for each new folder."""
+    with kept(folder) as found:
+        _kept.append(found)
+        yield
+        _kept.remove(found)
+
+
 async def open_pipeline(folder: Path) -> Pipeline:
     """The engines; nothing serves or writes yet."""
-    tables = await open_tables(f"chdb://{folder}/tables")
-    await tables.migrate()
+    if _kept:
+        tables = await _kept[0].open(folder)
+    else:
+        tables = await open_tables(f"chdb://{folder}/tables")
+        await tables.migrate()
     log = await open_log(f"sqlite://{folder}/log.sqlite")
     return Pipeline(log, tables, await open_hot("memory://"), KeyFile(folder / "keys.json"))
 

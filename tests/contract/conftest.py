@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from runstream_store.hot import HotState, open_hot
 from runstream_store.log import EventLog
 from runstream_store.objects import Objects, open_objects
 from runstream_store.tables import Tables
-from runstream_store.tables.clickhouse import ClickHouseTables
 from tests.contract.engines import (
     HOTS,
     LOGS,
@@ -34,6 +34,7 @@ from tests.contract.engines import (
     s3,
     sqlite,
 )
+from tests.tables import command, empty
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -83,15 +84,29 @@ async def tables_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Async
     yield engine
     if request.param == "clickhouse":
         async with engine.open(migrated=False) as tables:
-            database = engine.url.rpartition("/")[2]
-            assert isinstance(tables, ClickHouseTables)
-            await tables._writer.run(lambda client: client.command(f"DROP DATABASE {database}"))
+            await command(tables, f"DROP DATABASE {engine.url.rpartition('/')[2]}")
 
 
-@pytest.fixture
-async def tables(tables_engine: TablesEngine) -> AsyncIterator[Tables]:
-    async with tables_engine.open() as opened:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=TABLES)
+async def migrated(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Tables]:
+    """Tables for a module: the migrations take longer than most of its tests."""
+    if request.param == "chdb":
+        engine = chdb(tmp_path_factory.mktemp("tables"))
+    else:
+        engine = clickhouse(request.getfixturevalue("clickhouse_server"))
+    async with engine.open() as opened:
         yield opened
+        if request.param == "clickhouse":
+            await command(opened, f"DROP DATABASE {engine.url.rpartition('/')[2]}")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tables(migrated: Tables) -> AsyncIterator[Tables]:
+    """Empty tables."""
+    yield migrated
+    await empty(migrated)
 
 
 @pytest.fixture(params=[pytest.param(name, marks=_ENGINE_MARKS.get(name, ())) for name in HOTS])

@@ -11,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from runstream_store.identity import KEYS, VERSIONS
+from runstream_store.tables import Tables
 from runstream_store.tables.schema import NO_RANK, NO_STEP, SCHEMAS
 
 WRITER: Final = bytes(range(240, 256))
 START_NS: Final = 1_700_000_000_000_000_000
 
 Row = dict[str, Any]
+
+LONG: Final = "SELECT count() AS n FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
+"""A query that takes hours."""
 
 
 def points(first: int, count: int, *, run: str = "run", metric: str = "loss") -> pa.Table:
@@ -97,3 +101,9 @@ def ordered(name: str, row: Row) -> tuple[Any, ...]:
     """For sorting rows by identity, text as bytes."""
     parts = (row[part] for part in KEYS[name])
     return tuple(part.encode() if isinstance(part, str) else part for part in parts)
+
+
+async def count(tables: Tables, what: str = "points FINAL") -> int:
+    """How many rows there are."""
+    found = await tables.query(f"SELECT count() AS n FROM {what}")
+    return int(found.column("n")[0].as_py())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from runstream_store.position import Position
 from runstream_store.tables import Tables
 from runstream_store.tables.applied import applied_source
 from tests.contract.rows import table
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EPOCH, OTHER = bytes(range(240, 256)), b"\0" * 16
 

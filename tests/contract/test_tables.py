@@ -1,4 +1,4 @@
-"""What all tables must do."""
+"""What all tables must do with rows and queries. How they begin and end is in `test_tables_opened.py`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from runstream_store.errors import (
-    ClosedError,
-    MigrationError,
-    QueryError,
-    QueryTimeout,
-    QueryTooLarge,
-    RowsRefused,
-    TablesError,
-    TablesLocked,
-)
+from runstream_store.errors import QueryError, QueryTimeout, QueryTooLarge, RowsRefused, TablesError
 from runstream_store.identity import KEYS, VERSIONS
-from runstream_store.tables import Tables, open_tables
+from runstream_store.tables import Tables
 from runstream_store.tables.schema import NO_STEP, SCHEMAS
-from tests.contract.engines import TablesEngine
-from tests.contract.processes import acknowledged, victim
-from tests.contract.rows import START_NS, WRITER, Row, expected, ordered, plain, points, table
+from tests.contract.rows import (
+    LONG,
+    START_NS,
+    WRITER,
+    Row,
+    count,
+    expected,
+    ordered,
+    plain,
+    points,
+    table,
+)
 
-LONG = "SELECT count() AS n FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
-"""Takes hours."""
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TEXTS = ["", "a", "b ", "ünï", "\0", "a\0b", "😀 \N{COMBINING ACUTE ACCENT}", "'\"\\\n\t{x:Int8}%s"]
 TIMES = [0, START_NS, START_NS + 1, 4_102_444_800_123_456_789]
@@ -74,11 +73,6 @@ async def final(tables: Tables, name: str) -> list[Row]:
     columns = ", ".join(f"`{field.name}`" for field in SCHEMAS[name])
     found = plain(await tables.query(f"SELECT {columns} FROM {name} FINAL"))
     return sorted(found, key=lambda row: ordered(name, row))
-
-
-async def count(tables: Tables, what: str = "points FINAL") -> int:
-    found = await tables.query(f"SELECT count() AS n FROM {what}")
-    return int(found.column("n")[0].as_py())
 
 
 class TestRows:
@@ -286,109 +280,6 @@ class TestQueries:
         for one in heavy:
             one.cancel()
         await asyncio.gather(*heavy, return_exceptions=True)
-
-
-class TestMigrations:
-    async def test_they_are_applied_once(self, tables_engine: TablesEngine) -> None:
-        async with tables_engine.open(migrated=False) as tables:
-            missing = await tables.pending()
-            first = await tables.migrate()
-            assert first[0] == "0001_initial"
-            assert missing == first
-            assert await tables.pending() == []
-            assert await tables.migrate() == []
-            await tables.insert_points(points(0, 10))
-        async with tables_engine.open(migrated=False) as tables:
-            assert await tables.migrate() == []
-            assert await count(tables) == 10
-            done = await tables.query("SELECT number, name FROM schema_migrations FINAL ORDER BY number")
-            names = [f"{row['number']:04}_{row['name']}" for row in done.to_pylist()]
-            assert names == first
-
-    async def test_tables_of_a_newer_version_are_refused(
-        self, tables_engine: TablesEngine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from runstream_store.tables import migrate
-
-        here = migrate.load()
-        newer = migrate.Migration(
-            len(here) + 1, "newer", "CREATE TABLE IF NOT EXISTS t (a UInt8) ENGINE = Log"
-        )
-        monkeypatch.setattr(migrate, "load", lambda: [*here, newer])
-        async with tables_engine.open() as tables:
-            monkeypatch.setattr(migrate, "load", lambda: here)
-            with pytest.raises(MigrationError, match=f"{newer.number:04}_newer"):
-                await tables.migrate()
-
-    async def test_an_edited_migration_is_refused(
-        self, tables_engine: TablesEngine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from runstream_store.tables import migrate
-
-        here = migrate.load()
-        edited = migrate.Migration(1, "initial", here[0].text.replace("idx UInt32", "idx UInt64"))
-        async with tables_engine.open() as tables:
-            monkeypatch.setattr(migrate, "load", lambda: [edited, *here[1:]])
-            with pytest.raises(MigrationError, match="0001_initial"):
-                await tables.migrate()
-
-    async def test_a_migration_that_was_cut_short_is_finished(
-        self, tables_engine: TablesEngine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from runstream_store.tables import migrate
-
-        here = migrate.load()
-        cut = migrate.Migration(
-            1, "initial", here[0].text + ";\nCREATE TABLE IF NOT EXISTS broken (a Nonsense)"
-        )
-        async with tables_engine.open(migrated=False) as tables:
-            monkeypatch.setattr(migrate, "load", lambda: [cut])
-            with pytest.raises(Exception, match="Nonsense"):
-                await tables.migrate()
-            monkeypatch.setattr(migrate, "load", lambda: here)
-            assert (await tables.migrate())[0] == "0001_initial"
-
-
-class TestProcesses:
-    async def test_closing(self, tables_engine: TablesEngine) -> None:
-        tables = await open_tables(tables_engine.url)
-        await tables.migrate()
-        inserting = asyncio.create_task(tables.insert_points(points(0, 100_000)))
-        querying = [asyncio.create_task(tables.query(LONG, heavy=heavy)) for heavy in (True, True, False)]
-        await asyncio.sleep(0.05)
-        await asyncio.gather(tables.close(), tables.close())
-        await inserting
-        for query in querying:
-            with pytest.raises(ClosedError):
-                await query
-        for call in (tables.query("SELECT 1 AS one"), tables.insert_points(points(0, 1)), tables.migrate()):
-            with pytest.raises(ClosedError):
-                await call
-        async with tables_engine.open() as again:
-            assert await count(again) == 100_000
-
-    async def test_two_processes(self, tables_engine: TablesEngine) -> None:
-        async with victim("hold", tables_engine.url) as process:
-            if "many_processes" in tables_engine.missing:
-                with pytest.raises(TablesLocked, match=f"process {process.pid} "):
-                    await open_tables(tables_engine.url)
-            else:
-                async with tables_engine.open() as tables:
-                    await tables.insert_points(points(0, 1))
-        async with tables_engine.open() as tables:  # the dead process holds nothing
-            await tables.insert_points(points(1, 1))
-
-    @pytest.mark.faults
-    async def test_kill_9_while_inserting(self, tables_engine: TablesEngine) -> None:
-        greatest = -1
-        for seed in range(4):
-            for (number,) in await acknowledged("tables", tables_engine.url, seed):
-                greatest = max(greatest, number)
-        async with tables_engine.open() as tables:
-            found = await tables.query("SELECT seq, value FROM points FINAL ORDER BY seq")
-        there = found.num_rows
-        assert there >= (greatest + 1) * 1000
-        assert found.equals(points(0, there).select(["seq", "value"]).cast(found.schema))
 
 
 def plain_text(block: pa.Table) -> pa.Table:

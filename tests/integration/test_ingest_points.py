@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 
 from runstream.v1 import event_pb2, ingest_service_pb2, point_pb2, run_pb2
 from tests.batches import (
@@ -27,6 +28,8 @@ from tests.batches import (
 )
 from tests.pipeline import METADATA, Pipeline, as_records, pipeline, until
 from tests.wire import field, unusual
+
+pytestmark = pytest.mark.usefixtures("kept_tables")
 
 RECORD = ingest_service_pb2.PublishRecord
 RUN = point_pb2.RunRef(workspace="local", run="run")

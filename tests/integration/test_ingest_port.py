@@ -22,6 +22,8 @@ from tests.batches import WRITER, Element, make_batch
 from tests.faulty import FaultyLog
 from tests.pipeline import METADATA, Pipeline, as_records, pipeline, until
 
+pytestmark = pytest.mark.usefixtures("kept_tables")
+
 REQUEST = ingest_service_pb2.PublishRequest
 RECORD = ingest_service_pb2.PublishRecord
 METHOD = "/runstream.v1.IngestService/Publish"

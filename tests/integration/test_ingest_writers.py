@@ -23,6 +23,8 @@ from tests.batches import BOOL, DOUBLE, STRING, WRITER, Element, make_batch
 from tests.faulty import FaultyLog, FaultyTables
 from tests.pipeline import Pipeline, as_records, open_pipeline, pipeline, until
 
+pytestmark = pytest.mark.usefixtures("kept_tables")
+
 RECORD = ingest_service_pb2.PublishRecord
 
 
