@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import os
 import shutil
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from runstream_store.errors import (
     ObjectsUnavailable,
     SourceCut,
 )
-from runstream_store.objects import CHUNK_BYTES, Objects, chunk_key, open_objects
+from runstream_store.objects import CHUNK_BYTES, Objects, Swept, chunk_key, open_objects
 
 
 def named(data: bytes | bytearray) -> str:
@@ -91,7 +93,7 @@ async def test_many_objects_in_one_call(objects: Objects, count: int) -> None:
     read = [await objects.read(key, 0, len(data)) for key, data in given]
     assert read == contents
     absent = named(b"nothing")
-    assert await objects.sizes([*(key for key, _ in given), absent]) == [*map(len, contents), None]
+    assert await objects.find([*(key for key, _ in given), absent]) == [*map(len, contents), None]
 
 
 @pytest.mark.parametrize("size", [1, 70_000, 9 << 20])
@@ -128,6 +130,137 @@ async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
         assert [await objects.read(named(data), 0, 100) for data in [*contents, more]] == [*contents, more]
         assert not list((root / "coming").iterdir())
     await objects.close()
+
+
+DAY_S = 86_400.0
+
+
+class Sweeps:
+    """A folder of objects, and sweeps of all of it."""
+
+    def __init__(self, root: Path, objects: Objects) -> None:
+        self.root = root
+        self.objects = objects
+
+    async def sweep(self, *kept: str, leaving_s: float = 3600.0) -> Swept:
+        digests = {key.rpartition("/")[2] for key in kept}
+        swept = Swept()
+        for shard in "0123456789abcdef":
+            swept += await self.objects.sweep(shard, digests, untouched_s=DAY_S, leaving_s=leaving_s)
+        return swept
+
+    async def put(self, data: bytes, *, old: bool = True) -> str:
+        await self.objects.put(named(data), data)
+        if old:
+            self.age(named(data))
+        return named(data)
+
+    def age(self, key: str) -> None:
+        """Nobody has touched it for two days."""
+        then = time.time() - 2 * DAY_S
+        os.utime(self.root / key, (then, then))
+
+    def inside(self) -> set[str]:
+        """What is in its place."""
+        return {str(path.relative_to(self.root)) for path in (self.root / "sha256").glob("*/*")}
+
+    def leaving(self) -> set[str]:
+        return {chunk_key(bytes.fromhex(path.name)) for path in (self.root / "leaving").iterdir()}
+
+
+@pytest.fixture
+async def sweeps(tmp_path: Path) -> AsyncIterator[Sweeps]:
+    objects = await open_objects(f"file://{tmp_path}/objects")
+    yield Sweeps(tmp_path / "objects", objects)
+    await objects.close()
+
+
+async def test_a_bucket_is_not_swept(objects: Objects) -> None:
+    if not objects.capabilities.sweeps:
+        with pytest.raises(NotImplementedError):
+            await objects.sweep("0", set(), untouched_s=0.0, leaving_s=0.0)
+
+
+async def test_what_nothing_refers_to_is_removed(sweeps: Sweeps) -> None:
+    kept, fresh = [await sweeps.put(b"kept%d" % n) for n in range(50)], await sweeps.put(b"new", old=False)
+    lost = [await sweeps.put(b"lost%d" % n) for n in range(50)]
+    assert await sweeps.sweep(*kept) == Swept(leaving=50)
+    assert sweeps.inside() == {*kept, fresh}
+    assert sweeps.leaving() == set(lost)
+    assert await sweeps.sweep(*kept) == Swept(waiting=50)
+    removed = await sweeps.sweep(*kept, leaving_s=0.0)
+    assert removed == Swept(removed=50, removed_bytes=sum(len(b"lost%d" % n) for n in range(50)))
+    assert (sweeps.inside(), sweeps.leaving()) == ({*kept, fresh}, set())
+    assert await sweeps.objects.find(lost) == [None] * 50
+    assert await sweeps.objects.size(lost[0]) is None
+    with pytest.raises(ObjectMissing):
+        await sweeps.objects.read(lost[0], 0, 1)
+    assert await sweeps.objects.put(lost[0], b"lost0")
+    assert await sweeps.objects.read(lost[0], 0, 5) == b"lost0"
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+@pytest.mark.parametrize("touch", ["find", "put", "put_all", "take", "kept"])
+async def test_what_is_touched_stays(sweeps: Sweeps, tmp_path: Path, touch: str, leaving: bool) -> None:
+    data = os.urandom(1000)
+    key = await sweeps.put(data)
+    if leaving:
+        assert await sweeps.sweep() == Swept(leaving=1)
+    if touch == "find":
+        assert await sweeps.objects.find([key]) == [1000]
+    elif touch == "put":
+        await sweeps.objects.put(key, data)
+    elif touch == "put_all":
+        await sweeps.objects.put_all([(key, data)])
+    elif touch == "take":
+        (tmp_path / "file").write_bytes(data)
+        file = os.open(tmp_path / "file", os.O_RDONLY)
+        await sweeps.objects.take(file, 0, 1000)
+        os.close(file)
+    kept = [key] if touch == "kept" else []
+    for _ in range(3):
+        assert (await sweeps.sweep(*kept, leaving_s=0.0)).removed == 0
+        assert (sweeps.inside(), sweeps.leaving()) == ({key}, set())
+    assert await sweeps.objects.read(key, 0, 1000) == data
+
+
+async def test_what_was_taken_away_can_be_read(sweeps: Sweeps) -> None:
+    key = await sweeps.put(b"content")
+    for _ in range(2):
+        sweeps.age(key)
+        assert await sweeps.sweep() == Swept(leaving=1)
+        assert await sweeps.objects.read(key, 0, 7) == b"content"
+        assert sweeps.inside() == {key}
+        assert await sweeps.sweep() == Swept()
+        sweeps.age(key)
+        assert await sweeps.sweep() == Swept(leaving=1)
+        assert await sweeps.objects.size(key) == 7
+
+
+async def test_what_was_found_stays_whatever_is_swept_meanwhile(sweeps: Sweeps) -> None:
+    """Who asks before it is removed has it for good; who asks later is told that it is not there."""
+    found = 0
+    for n in range(150):
+        data = b"%d" % n
+        key = await sweeps.put(data)
+        shard = key.rpartition("/")[2][0]
+
+        async def sweep(shard: str = shard) -> None:
+            await sweeps.objects.sweep(shard, set(), untouched_s=DAY_S, leaving_s=0.0)
+
+        sweeping = [asyncio.create_task(sweep()) for _ in range(n % 3)]
+        asking = [asyncio.create_task(sweeps.objects.find([key])) for _ in range(3)]
+        await asyncio.gather(sweep(), sweep(), *sweeping)
+        sizes = [(await answer)[0] for answer in asking]
+        assert set(sizes) <= {None, len(data)}
+        await sweep()
+        await sweep()
+        if any(size is not None for size in sizes):
+            found += 1
+            assert await sweeps.objects.read(key, 0, len(data)) == data
+        else:
+            assert await sweeps.objects.size(key) is None
+    assert found
 
 
 async def test_what_is_not_there(objects: Objects) -> None:

@@ -289,3 +289,28 @@ def plain_text(block: pa.Table) -> pa.Table:
         for field in block.schema
     ]
     return block.cast(pa.schema(fields))
+
+
+async def test_rows_are_removed_and_others_stay(tables: Tables) -> None:
+    runs = ["kept", "gone", "it's \\ {x:Int8}", "gone too"]
+    for n, run in enumerate(runs):
+        await tables.insert_points(points(n * 1000, 1000, run=run))
+        await tables.insert_points(points(n * 1000, 500, run=run))  # some of them again
+    gone = runs[1:]
+    params = {"workspaces": ["local"] * len(gone), "runs": gone}
+    condition = "(workspace, run) IN arrayZip({workspaces:Array(String)}, {runs:Array(String)})"
+    later = tables.insert_points(points(9000, 100, run="later"))
+    await asyncio.gather(tables.remove("points", condition, params), later)
+    await tables.remove("points", condition, params)
+    wanted = [*plain(points(0, 1000, run="kept")), *plain(points(9000, 100, run="later"))]
+    assert await final(tables, "points") == sorted(wanted, key=lambda row: ordered("points", row))
+    await tables.insert_points(points(0, 10, run="gone"))
+    counted = "SELECT run, count() AS n FROM points FINAL GROUP BY run ORDER BY run"
+    assert plain(await tables.query(counted)) == [
+        {"run": "gone", "n": 10},
+        {"run": "kept", "n": 1000},
+        {"run": "later", "n": 100},
+    ]
+    with pytest.raises(TablesError):
+        await tables.remove("points", "no_such_column = 1", {})
+    assert plain(await tables.query("SELECT 1 AS n")) == [{"n": 1}]

@@ -5,9 +5,28 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from runstream_store.errors import ConfigError
-from runstream_store.objects.protocol import CHUNK_BYTES, Buffer, Capabilities, Objects, chunk_key
+from runstream_store.objects.protocol import (
+    CHUNK_BYTES,
+    LEAVING_S,
+    UNTOUCHED_S,
+    Buffer,
+    Capabilities,
+    Objects,
+    Swept,
+    chunk_key,
+)
 
-__all__ = ["CHUNK_BYTES", "Buffer", "Capabilities", "Objects", "chunk_key", "open_objects"]
+__all__ = [
+    "CHUNK_BYTES",
+    "LEAVING_S",
+    "UNTOUCHED_S",
+    "Buffer",
+    "Capabilities",
+    "Objects",
+    "Swept",
+    "chunk_key",
+    "open_objects",
+]
 
 
 async def open_objects(url: str) -> Objects:

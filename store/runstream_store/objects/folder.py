@@ -5,6 +5,12 @@ that is taken. So no crash and no loss of power leaves half an object under a re
 
 Small objects come in groups: all of a group are written before the first is waited for, and a folder is
 brought to the disk once a group, so that the file system's journal is written a few times for hundreds.
+
+Sweeping. A file's time of change says when its object was last touched. What is swept is moved to a folder
+`leaving`, and its time looked at again there: whoever touched it just before, by its path, touched this very
+file. From there it is linked back by whoever looks for it and does not find it in its place, or removed by a
+later sweep if its time is still old. A link is one step: it is there, or the file was removed before and the
+object is not stored. So what was found, and touched, is never removed.
 """
 
 from __future__ import annotations
@@ -13,7 +19,9 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,13 +36,16 @@ from runstream_store.errors import (
     ObjectsUnavailable,
     SourceCut,
 )
-from runstream_store.objects.protocol import Buffer, Capabilities, chunk_key
+from runstream_store.objects.protocol import Buffer, Capabilities, Swept, chunk_key
 
 _THREADS: Final = 8  # syncs to the disk share its journal's commits
 _GROUP: Final = 128  # descriptors that are open at once in a thread
 _PIECE: Final = 1 << 20
 _MOST_KNOWN: Final = 70_000  # as many as there are
+_TOUCHED_S: Final = 3_600.0  # what was touched so lately need not be touched again
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 _COMING: Final = "coming"
+_LEAVING: Final = "leaving"
 
 _T = TypeVar("_T")
 
@@ -42,7 +53,7 @@ _T = TypeVar("_T")
 class FolderObjects:
     """Implements `Objects`."""
 
-    capabilities = Capabilities(name="folder", many_machines=False, takes_files=True)
+    capabilities = Capabilities(name="folder", many_machines=False, takes_files=True, sweeps=True)
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -77,9 +88,15 @@ class FolderObjects:
         """See `Objects`."""
         return await self._run(lambda: self._size(key))
 
-    async def sizes(self, keys: Sequence[str], /) -> list[int | None]:
+    async def find(self, keys: Sequence[str], /) -> list[int | None]:
         """See `Objects`."""
-        return await self._run(lambda: [self._size(key) for key in keys])
+        return await self._run(lambda: [self._touch(key) for key in keys])
+
+    async def sweep(
+        self, shard: str, kept: Collection[str], /, *, untouched_s: float, leaving_s: float
+    ) -> Swept:
+        """See `Objects`."""
+        return await self._run(lambda: self._sweep(shard, kept, untouched_s, leaving_s))
 
     async def read(self, key: str, start: int, length: int, /) -> bytes:
         """See `Objects`."""
@@ -104,12 +121,12 @@ class FolderObjects:
     # ------------------------------------------------------------------------------- in threads
 
     def _prepare(self) -> None:
-        coming = self._root / _COMING
-        coming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in _COMING, _LEAVING:
+            (self._root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _put(self, objects: Sequence[tuple[str, Buffer]]) -> int:
         """Store a group. Returns how many of it were not stored."""
-        absent = [(key, data) for key, data in objects if not (self._root / key).exists()]
+        absent = [(key, data) for key, data in objects if self._touch(key) is None]
         made: list[tuple[Path, str]] = []
         files: list[int] = []
         try:
@@ -146,7 +163,7 @@ class FolderObjects:
                 _begin_to_sync(target, done, count)
                 done += count
             key = chunk_key(digest.digest())
-            if not (self._root / key).exists():
+            if self._touch(key) is None:
                 os.fsync(target)
                 self._publish([(coming, key)])
             return digest.digest()
@@ -184,6 +201,8 @@ class FolderObjects:
                 self._make(path.parent)
             os.link(coming, path)
         except FileExistsError:
+            if self._touch(str(path.relative_to(self._root))) is None:  # swept this moment
+                return self._link(coming, path)
             return False
         except FileNotFoundError:  # somebody removed the folder, or those above it
             self._durable.clear()
@@ -202,14 +221,91 @@ class FolderObjects:
             self._durable.add(folder)
 
     def _size(self, key: str) -> int | None:
+        path = self._root / key
         try:
-            return (self._root / key).stat().st_size
+            return path.stat().st_size
         except FileNotFoundError:
-            return None
+            return path.stat().st_size if self._bring_back(path) else None
+
+    def _touch(self, key: str) -> int | None:
+        """The size of an object, which is touched; None when it is not stored."""
+        path = self._root / key
+        while True:
+            try:
+                found = path.stat()
+                if time.time() - found.st_mtime > _TOUCHED_S:
+                    os.utime(path)
+                return found.st_size
+            except FileNotFoundError:
+                if not self._bring_back(path):
+                    return None
+
+    def _bring_back(self, path: Path) -> bool:
+        """Have an object in its place again that was taken away. False: it was not, or was removed."""
+        leaving = self._root / _LEAVING / path.name
+        try:
+            os.link(leaving, path)
+        except FileExistsError:
+            return True
+        except FileNotFoundError:
+            return path.exists()  # somebody else may have brought it back
+        os.utime(path)
+        _sync_folder(path.parent)
+        leaving.unlink(missing_ok=True)
+        return True
+
+    def _sweep(self, shard: str, kept: Collection[str], untouched_s: float, leaving_s: float) -> Swept:
+        self._prepare()
+        now = self._now()
+        gone, waiting, count, size = 0, 0, 0, 0
+        for name, found in _objects(self._root / _LEAVING, shard):
+            path = self._root / chunk_key(bytes.fromhex(name))
+            if name in kept or now - found.st_mtime <= untouched_s:
+                self._bring_back(path)
+            elif now - found.st_ctime <= leaving_s:
+                waiting += 1
+                continue
+            elif not path.exists():
+                count, size = count + 1, size + found.st_size
+            (self._root / _LEAVING / name).unlink(missing_ok=True)
+        for folder in (self._root / "sha256").glob(f"{shard}?"):
+            for name, found in _objects(folder, shard):
+                if name not in kept and now - found.st_mtime > untouched_s:
+                    gone += self._take_away(folder / name, now - untouched_s)
+        return Swept(gone, waiting, count, size)
+
+    def _take_away(self, path: Path, untouched_since: float) -> bool:
+        leaving = self._root / _LEAVING / path.name
+        try:
+            os.rename(path, leaving)
+            if leaving.stat().st_mtime <= untouched_since:
+                return True
+            self._bring_back(path)  # touched this moment
+            leaving.unlink(missing_ok=True)
+        except FileNotFoundError:  # another sweep was here, or somebody brought it back
+            pass
+        return False
+
+    def _now(self) -> float:
+        """By the clock of the file system, which may be another machine's."""
+        probe = self._coming()
+        file = self._create(probe)
+        try:
+            return os.fstat(file).st_mtime
+        finally:
+            os.close(file)
+            probe.unlink(missing_ok=True)
 
     def _read(self, key: str, start: int, length: int) -> bytes:
+        path = self._root / key
         try:
-            with open(self._root / key, "rb", buffering=0) as file:
+            try:
+                file = open(path, "rb", buffering=0)  # noqa: SIM115
+            except FileNotFoundError:
+                if not self._bring_back(path):
+                    raise
+                file = open(path, "rb", buffering=0)  # noqa: SIM115
+            with file:
                 file.seek(start)
                 data = file.read(length)
                 while len(data) < length and (more := file.read(length - len(data))):
@@ -219,6 +315,16 @@ class FolderObjects:
         if len(data) != length:
             raise ObjectMissing(f"{key} has fewer than {start + length:,} bytes")
         return data
+
+
+def _objects(folder: Path, shard: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Objects in a folder whose names begin with a text, each with what the file system says of it."""
+    for name in os.listdir(folder):
+        if name.startswith(shard) and _DIGEST.fullmatch(name):
+            try:
+                yield name, os.stat(folder / name)
+            except FileNotFoundError:  # another sweep was here
+                pass
 
 
 async def _all(works: Iterable[Awaitable[object]]) -> None:

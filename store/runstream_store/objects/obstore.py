@@ -7,7 +7,7 @@ call themselves S3 know the condition; SeaweedFS and MinIO do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -24,7 +24,7 @@ from runstream_store.errors import (
     ObjectsRefused,
     ObjectsUnavailable,
 )
-from runstream_store.objects.protocol import Buffer, Capabilities
+from runstream_store.objects.protocol import Buffer, Capabilities, Swept
 
 _AT_ONCE: Final = 32
 _CLIENT: Final = {"connect_timeout": "5s", "timeout": "120s"}
@@ -38,7 +38,7 @@ class BucketObjects:
     """Implements `Objects`."""
 
     def __init__(self, store: Any, name: str) -> None:
-        self.capabilities = Capabilities(name=name, many_machines=True, takes_files=False)
+        self.capabilities = Capabilities(name=name, many_machines=True, takes_files=False, sweeps=False)
         self._store = store
         self._where = name
         self._under_way: set[asyncio.Future[Any]] = set()
@@ -82,9 +82,15 @@ class BucketObjects:
         """See `Objects`: not here."""
         raise NotImplementedError("a bucket takes no files")
 
-    async def sizes(self, keys: Sequence[str], /) -> list[int | None]:
-        """See `Objects`."""
+    async def find(self, keys: Sequence[str], /) -> list[int | None]:
+        """See `Objects`. Nothing is swept here, so that nothing need be touched."""
         return await self._each([partial(self.size, key) for key in keys])
+
+    async def sweep(
+        self, shard: str, kept: Collection[str], /, *, untouched_s: float, leaving_s: float
+    ) -> Swept:
+        """See `Objects`: not here, where nothing can be taken away and had back in one step."""
+        raise NotImplementedError("a bucket is not swept")
 
     async def size(self, key: str, /) -> int | None:
         """See `Objects`."""

@@ -6,16 +6,25 @@ is ever changed or half there:
 *stored*
     The object is whole, under its name, and durable. What is being written, or was left by a crash in the
     middle, is not stored and not seen.
+*touched*
+    Somebody stored the object, or asked with `find` whether it is stored, and may be about to refer to it.
+    Only what has not been touched for a day (`UNTOUCHED_S`) may be removed by `sweep`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 CHUNK_BYTES: Final = 64 << 20
 """Greatest size of an object."""
+
+UNTOUCHED_S: Final = 86_400.0
+"""An object that was touched stays for so long, whether anything refers to it or not."""
+
+LEAVING_S: Final = 3_600.0
+"""What `sweep` takes away can be had back for so long."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -35,6 +44,30 @@ class Capabilities:
     """Servers on several machines may use the same objects."""
     takes_files: bool
     """`take` can be used."""
+    sweeps: bool
+    """`sweep` can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did."""
+
+    leaving: int = 0
+    """Objects that were taken away and can be had back."""
+    waiting: int = 0
+    """Objects that were taken away before and can still be had back."""
+    removed: int = 0
+    """Objects that were removed for good."""
+    removed_bytes: int = 0
+    """Bytes of them."""
+
+    def __add__(self, other: Swept) -> Swept:
+        return Swept(
+            self.leaving + other.leaving,
+            self.waiting + other.waiting,
+            self.removed + other.removed,
+            self.removed_bytes + other.removed_bytes,
+        )
 
 
 class Objects(Protocol):
@@ -84,8 +117,27 @@ class Objects(Protocol):
         """
         ...
 
-    async def sizes(self, keys: Sequence[str], /) -> list[int | None]:
-        """`size` of many, in the order of the keys."""
+    async def find(self, keys: Sequence[str], /) -> list[int | None]:
+        """`size` of many, in the order of the keys, and touches those that are stored."""
+        ...
+
+    async def sweep(
+        self, shard: str, kept: Collection[str], /, *, untouched_s: float, leaving_s: float
+    ) -> Swept:
+        """Takes away objects that nothing refers to and that nobody touched for `untouched_s`; what was
+        taken away `leaving_s` ago and is still not wanted is removed for good.
+
+        Safe beside everything else, in several processes at once, and at a crash at any point. What was
+        taken away is stored all the same, until it is removed for good: `find` and `read` bring it back, and
+        so does the next sweep when it is in `kept`.
+
+        Only where `capabilities.sweeps`.
+
+        :param shard: a hexadecimal digit: only objects whose digest begins with it.
+        :param kept: their digests, in hexadecimal, that something refers to. Whoever begins to refer to an
+            object has touched it before.
+        :raises StoreError: as `size`.
+        """
         ...
 
     async def read(self, key: str, start: int, length: int, /) -> bytes:

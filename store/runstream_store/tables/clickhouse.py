@@ -131,6 +131,7 @@ class ClickHouseTables:
         self._writer = _Worker("insert", lambda: connect(True))
         self._readers = [_Worker(f"read-{n}", lambda: connect(False)) for n in range(_READERS)]
         self._deriver = _Worker("derive", lambda: connect(True))
+        self._remover = _Worker("remove", lambda: connect(True))
         self._control = _Worker("control", lambda: connect(False))
         self._name = os.urandom(8).hex()
         self._numbers = itertools.count()
@@ -209,6 +210,12 @@ class ClickHouseTables:
         mark = f"{self._name}-{next(self._numbers)}-"
         await self._deriver.run(lambda client: client.derive(table, columns, sql, params, timeout_s, mark))
 
+    async def remove(self, table: str, condition: str, params: Mapping[str, object], /) -> None:
+        """See `Tables.remove`."""
+        self._check_open()
+        mark = f"{self._name}-{next(self._numbers)}-"
+        await self._remover.run(lambda client: client.remove(table, condition, params, mark))
+
     async def query(
         self,
         sql: str,
@@ -260,10 +267,9 @@ class ClickHouseTables:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        closing = [
-            asyncio.ensure_future(worker.close()) for worker in (self._writer, self._deriver, *self._readers)
-        ]
-        while any(reader.load[1] for reader in self._readers):
+        ending = [self._remover, *self._readers]  # nobody waits for what they do
+        closing = [asyncio.ensure_future(worker.close()) for worker in (self._writer, self._deriver, *ending)]
+        while any(worker.load[1] for worker in ending):
             await self._kill(f"{self._name}-")
             await asyncio.wait(closing[2:], timeout=0.05)
         await asyncio.gather(*closing)

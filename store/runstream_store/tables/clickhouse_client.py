@@ -168,6 +168,18 @@ class ClickHouseClient:
         except (ClickHouseError, OSError) as error:
             raise translate(error, writes=True) from error
 
+    def remove(self, table: str, condition: str, params: Mapping[str, object], mark: str) -> None:
+        """Removes rows, and waits until they are. Parameters as of `query`."""
+        settings = f"mutations_sync = 2, log_comment = '{mark}'"
+        try:
+            self._client.raw_query(
+                f"ALTER TABLE {table} DELETE WHERE {condition}\nSETTINGS {settings}",
+                parameters=dict(params) or None,
+                fmt="Null",
+            )
+        except (ClickHouseError, OSError) as error:
+            raise translate(error, writes=True) from error
+
     def insert(self, table: str, rows: pa.Table) -> None:
         """Inserts a block that `check_rows` found good."""
         names = ", ".join(f"`{name}`" for name in rows.column_names)

@@ -1,8 +1,8 @@
 """What the tables do: columns in, columns out.
 
-Rows are never changed or deleted. Each table's sorting key is the identity of its rows, so inserting a row
-again, in any grouping, is harmless: reads with `FINAL` see it once. `docs/formats.md` says what the tables
-hold; `tables.schema` has their columns.
+Rows are never changed, and removed only when the run is that they are of (`remove`). Each table's sorting key
+is the identity of its rows, so inserting a row again, in any grouping, is harmless: reads with `FINAL` see it
+once. `docs/formats.md` says what the tables hold; `tables.schema` has their columns.
 """
 
 from __future__ import annotations
@@ -110,6 +110,20 @@ class Tables(Protocol):
 
         :param columns: of the table, in the order of the SELECT's.
         :param sql: as of `query`.
+        :raises TablesUnavailable: try again.
+        :raises TablesError: the engine refused it.
+        """
+        ...
+
+    async def remove(self, table: str, condition: str, params: Mapping[str, object], /) -> None:
+        """Removes rows of a table.
+
+        Once it returns no query that begins afterwards sees them, and their bytes are given back soon.
+        It makes the parts of the table anew that hold such rows, so it is for many rows at a time. What is
+        inserted meanwhile may stay. After an exception or a crash some rows may be gone, and others may go
+        later: do it again. Inserts and queries do not wait for it.
+
+        :param condition: SQL as of `query`, over the table's columns.
         :raises TablesUnavailable: try again.
         :raises TablesError: the engine refused it.
         """
