@@ -7,6 +7,7 @@ generated from the table, and a test holds it to that.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,18 @@ def _token(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _days(text: str) -> float:
+    if text.lower() == "never":
+        return math.inf
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 1e6:
+        raise ValueError("expected a number of days, not negative, or `never`")
+    return days
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -219,6 +232,16 @@ SETTINGS = (
         _seconds,
     ),
     Setting(
+        "purge_after_days",
+        "RUNSTREAM_PURGE_AFTER_DAYS",
+        "7",
+        "days",
+        "How long after a run was deleted its rows and files are removed for good; `never`: they stay, and "
+        "chunks of files that nothing refers to as well. The query services of a cluster do it.",
+        _days,
+        option=True,
+    ),
+    Setting(
         "idle_exit_s",
         "RUNSTREAM_IDLE_EXIT_S",
         "1800",
@@ -265,6 +288,8 @@ class ServerConfig:
     token: str | None
     start_s: float
     drain_s: float
+    purge_after_days: float
+    """Infinite for never."""
     idle_exit_s: float
     log_level: str
     log_format: str

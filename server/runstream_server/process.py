@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -28,6 +29,7 @@ from runstream_ingest.service import IngestServicer, IngestSettings, add_ingest_
 from runstream_ingest.writers.loop import WriterLoop
 from runstream_query.access import Access
 from runstream_query.http import build_app
+from runstream_query.purger import Purger, PurgeSettings
 from runstream_query.rpc import add_services
 from runstream_query.settings import QuerySettings
 from runstream_query.summariser import Summariser
@@ -49,6 +51,7 @@ from runstream_store.errors import StoreError
 _log = logging.getLogger("runstream.server")
 _GRACE_S = 2.0  # for requests under way at the end
 _CHECK_S = 5.0
+_OF_FILES = ("runs", "artifacts")  # topics with what refers to files
 
 
 class ServerProcess:
@@ -116,6 +119,7 @@ class ServerProcess:
             )
             shares = parts.shares(engines, queries)
             services = parts.services(engines, queries, shares)
+            self._start_purger(engines)
             access = Access(self._identity.authenticator, shares)
             add_services(server, services, access)
             served += (service.descriptor.full_name for service in services)
@@ -134,6 +138,15 @@ class ServerProcess:
         self._closing.callback(resting.cancel)
         await set_health(health, served)
         self._closing.push_async_callback(health.enter_graceful_shutdown)
+
+    def _start_purger(self, engines: Engines) -> None:
+        sinks = [(sink.consumer, sink.topic) for sink in parts.sinks() if sink.topic in _OF_FILES]
+        applied = partial(wait_applied, engines.log, engines.hot, sinks)
+        settings = PurgeSettings(after_s=self._config.purge_after_days * 86_400)
+        purger = asyncio.create_task(
+            Purger(engines.tables, engines.objects, settings, applied).run(), name="purger"
+        )
+        self._closing.push_async_callback(_cancel, purger)
 
     def _add_ingest(self, server: grpc.aio.Server, engines: Engines) -> IngestServicer:
         chunks = ChunkStore(engines.objects)

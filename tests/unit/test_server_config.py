@@ -1,5 +1,6 @@
 """Settings, their page, and the variables that the code reads."""
 
+import math
 import re
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (config.host, config.grpc_port, config.http_port) == ("127.0.0.1", 7300, 7301)
     assert config.loopback
     assert config.idle_exit_s == 1800
+
+
+def test_days_until_what_was_deleted_is_removed() -> None:
+    assert read_config({}, {}).purge_after_days == 7
+    assert read_config({"purge_after_days": "0.5"}, {}).purge_after_days == 0.5
+    assert read_config({"purge_after_days": "Never"}, {}).purge_after_days == math.inf
+    for wrong in "-1", "inf", "nan", "week":
+        with pytest.raises(ConfigError):
+            read_config({"purge_after_days": wrong}, {})
 
 
 def test_an_option_wins_over_the_environment() -> None:

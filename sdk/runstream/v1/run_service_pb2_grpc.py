@@ -146,7 +146,7 @@ class RunServiceServicer(object):
 
     def DeleteRuns(self, request, context):
         """Removes runs for good from all reads; of their files only those that a registered model has can be read.
-        What they have stored stays on the disk: nothing purges it yet.
+        What they have stored is removed from the disk some days later, as the server is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

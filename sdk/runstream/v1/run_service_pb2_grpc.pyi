@@ -73,7 +73,7 @@ class RunServiceStub:
         runstream.v1.run_service_pb2.DeleteRunsResponse,
     ]
     """Removes runs for good from all reads; of their files only those that a registered model has can be read.
-    What they have stored stays on the disk: nothing purges it yet.
+    What they have stored is removed from the disk some days later, as the server is set.
     """
 
     CancelRun: grpc.UnaryUnaryMultiCallable[
@@ -165,7 +165,7 @@ class RunServiceAsyncStub:
         runstream.v1.run_service_pb2.DeleteRunsResponse,
     ]
     """Removes runs for good from all reads; of their files only those that a registered model has can be read.
-    What they have stored stays on the disk: nothing purges it yet.
+    What they have stored is removed from the disk some days later, as the server is set.
     """
 
     CancelRun: grpc.aio.UnaryUnaryMultiCallable[
@@ -273,7 +273,7 @@ class RunServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runstream.v1.run_service_pb2.DeleteRunsResponse, collections.abc.Awaitable[runstream.v1.run_service_pb2.DeleteRunsResponse]]:
         """Removes runs for good from all reads; of their files only those that a registered model has can be read.
-        What they have stored stays on the disk: nothing purges it yet.
+        What they have stored is removed from the disk some days later, as the server is set.
         """
 
     @abc.abstractmethod

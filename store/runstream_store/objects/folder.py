@@ -46,6 +46,7 @@ _TOUCHED_S: Final = 3_600.0  # what was touched so lately need not be touched ag
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 _COMING: Final = "coming"
 _LEAVING: Final = "leaving"
+_REFERRERS: Final = "referrers"
 
 _T = TypeVar("_T")
 
@@ -91,6 +92,10 @@ class FolderObjects:
     async def find(self, keys: Sequence[str], /) -> list[int | None]:
         """See `Objects`."""
         return await self._run(lambda: [self._touch(key) for key in keys])
+
+    async def claim(self, referrer: str, /) -> set[str]:
+        """See `Objects`."""
+        return await self._run(lambda: self._claim(referrer))
 
     async def sweep(
         self, shard: str, kept: Collection[str], /, *, untouched_s: float, leaving_s: float
@@ -253,6 +258,14 @@ class FolderObjects:
         _sync_folder(path.parent)
         leaving.unlink(missing_ok=True)
         return True
+
+    def _claim(self, referrer: str) -> set[str]:
+        folder = self._root / _REFERRERS
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / referrer).touch()
+        _sync_folder(folder)
+        _sync_folder(self._root)
+        return set(os.listdir(folder))
 
     def _sweep(self, shard: str, kept: Collection[str], untouched_s: float, leaving_s: float) -> Swept:
         self._prepare()

@@ -86,6 +86,10 @@ class BucketObjects:
         """See `Objects`. Nothing is swept here, so that nothing need be touched."""
         return await self._each([partial(self.size, key) for key in keys])
 
+    async def claim(self, referrer: str, /) -> set[str]:
+        """See `Objects`: not here."""
+        raise NotImplementedError("a bucket is not swept")
+
     async def sweep(
         self, shard: str, kept: Collection[str], /, *, untouched_s: float, leaving_s: float
     ) -> Swept:

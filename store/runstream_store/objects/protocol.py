@@ -121,6 +121,17 @@ class Objects(Protocol):
         """`size` of many, in the order of the keys, and touches those that are stored."""
         ...
 
+    async def claim(self, referrer: str, /) -> set[str]:
+        """Notes, durably, that tables of this name refer to objects here; returns the names of all that ever
+        did. Only whoever is alone here may sweep.
+
+        Only where `capabilities.sweeps`.
+
+        :param referrer: letters, digits and hyphens.
+        :raises StoreError: as `size`.
+        """
+        ...
+
     async def sweep(
         self, shard: str, kept: Collection[str], /, *, untouched_s: float, leaving_s: float
     ) -> Swept:
