@@ -97,7 +97,12 @@ class Place:
         process = self.launch(*chosen, **environment)
 
         def listens() -> dict[str, str] | None:
-            assert process.poll() is None, f"the server ended:\n{self.log.read_text()}"
+            nonlocal process
+            if process.poll() is not None:
+                said = self.log.read_text()
+                # Between its choice of a port and its use somebody may take it; it says what to do.
+                assert said.endswith("just now. Start again.\n"), f"the server ended:\n{said}"
+                process = self.launch(*chosen, **environment)
             found = self.discovery()
             return found if found is not None and int(found["pid"]) == process.pid else None
 

@@ -22,6 +22,7 @@ from tests.server import Place, wait_for
 
 KILLS = 200
 AT_ONCE = 4
+MOST_SENDERS = 10  # so many die, then one may deliver: on a busy machine a sender does little in its time
 
 BEGIN = """
 import json, os, signal, sys, time
@@ -183,14 +184,14 @@ with experiment.start_logging() as run:
 
     with launch(guest, code, RUNSTREAM_DRAIN="1") as script:
         run_id = first_line(script)
-        killed = set()
+        killed: set[int] = set()
         while script.poll() is None:
             try:
                 pid = guest.sender()
             except NoSenderError:
                 time.sleep(0.02)
                 continue
-            if pid not in killed:
+            if pid not in killed and len(killed) < MOST_SENDERS:
                 time.sleep(0.3)
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)

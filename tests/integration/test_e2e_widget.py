@@ -100,9 +100,12 @@ run = experiment.start_logging(run_id="away")
 run.log("loss", 3.5)
 RunDetails(run).show()
 (follower,) = [t for t in threading.enumerate() if t.name == "runstream-details-away"]
-os.environ["RUNSTREAM_MODE"] = "offline"  # no server is asked any more
 deadline = time.monotonic() + 90
 details = live._live[run]
+while "3.5" not in details._page:
+    assert follower.is_alive() and time.monotonic() < deadline
+    time.sleep(0.05)
+os.environ["RUNSTREAM_MODE"] = "offline"  # no server is asked any more
 while "Not reachable since" not in details._page:
     assert follower.is_alive() and time.monotonic() < deadline
     time.sleep(0.05)
