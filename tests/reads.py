@@ -255,7 +255,7 @@ class Reads:
         raise AssertionError("pages without an end")
 
 
-_SELECTION = {"metrics", "ranks", "min_step", "max_step", "min_time_ns", "max_time_ns"}
+_SELECTION = {"metrics", "ranks", "min_step", "max_step", "min_time_ns", "max_time_ns", "attempt"}
 
 
 class _Summarised(QueryServicer):

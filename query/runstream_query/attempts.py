@@ -1,4 +1,4 @@
-"""Which elements of older attempts are hidden by newer ones.
+"""The attempts of runs, and which elements of older ones are hidden by newer ones.
 
 An attempt is a launch. For each metric and rank the newest attempt wins from its first step on: an older
 one's elements with that step or a later one are kept, but not read. Elements without a step are never
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from runstream_query.selection import DECLARATION, Selection
@@ -69,14 +69,31 @@ async def hidden_steps(
     runs = list(relaunched)
     if not runs:
         return Hidden()
-    launches = await ask_rows(tables, _LAUNCHES, {"workspace": workspace, "runs": runs}, timeout_s)
+    attempts = await attempts_of(tables, workspace, runs, timeout_s)
     series = selection.series(workspace, runs)
     steps = await ask_rows(tables, _FIRST_STEPS.format(series=series.sql), series.params, timeout_s)
-    return Hidden(_thresholds(_attempts(launches), steps))
+    return Hidden(_thresholds(attempts, steps))
+
+
+async def attempts_of(
+    tables: Tables, workspace: str, runs: Iterable[str], timeout_s: float
+) -> dict[tuple[str, bytes], int]:
+    """The attempt, from 1, of each writer of each of the runs that belongs to a launch."""
+    params = {"workspace": workspace, "runs": list(runs)}
+    return _attempts(await ask_rows(tables, _LAUNCHES, params, timeout_s))
+
+
+async def one_attempt(
+    tables: Tables, workspace: str, runs: Iterable[str], selection: Selection, timeout_s: float
+) -> Selection:
+    """A selection of one attempt, with the writers in these runs."""
+    attempts = await attempts_of(tables, workspace, runs, timeout_s)
+    writers = sorted(key for key, number in attempts.items() if number == selection.attempt)
+    return replace(selection, writers=tuple(writers))
 
 
 def _attempts(rows: list[dict[str, Any]]) -> dict[tuple[str, bytes], int]:
-    """The attempt, from 0, of each writer of each run that belongs to a launch."""
+    """The attempt, from 1, of each writer of each run, from its launches."""
     jobs: dict[tuple[str, str], int] = {}
     launches: dict[str, dict[tuple[str, int], tuple[str, int]]] = defaultdict(dict)
     for row in rows:
@@ -91,7 +108,7 @@ def _attempts(rows: list[dict[str, Any]]) -> dict[tuple[str, bytes], int]:
         order = sorted(
             (jobs[run, job], job, launch[1], started, launch[0]) for launch, (job, started) in of_run.items()
         )
-        for number, (_, _, restart, _, name) in enumerate(order):
+        for number, (_, _, restart, _, name) in enumerate(order, 1):
             numbers[run, (name, restart)] = number
     attempts: dict[tuple[str, bytes], int] = {}
     for row in rows:

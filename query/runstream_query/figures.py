@@ -24,6 +24,7 @@ from runstream_store.tables.schema import NO_STEP
 _KEPT_SERIES: Final = 100_000
 """Of how many series figures are kept in all, some 300 bytes each."""
 _HEAVY: Final = 100_000
+_NOTHING: Final = Hidden()
 
 _NUMBER: Final = "p.type BETWEEN 1 AND 3"
 _ELEMENT: Final = f"p.type < {DECLARATION}"
@@ -84,6 +85,7 @@ _End = tuple[str, str, int]
 
 class _Kept(NamedTuple):
     blocks: Blocks
+    hidden: Hidden
     series: Sequence[SeriesFigures]
 
 
@@ -98,26 +100,26 @@ class FiguresReader:
         self._series = 0
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def read(self, workspace: str, run: str) -> Sequence[SeriesFigures]:
-        """The series of a run, by metric and column, with what newer attempts hide."""
+    async def read(self, workspace: str, run: str, hidden: Hidden = _NOTHING) -> Sequence[SeriesFigures]:
+        """The series of a run, by metric and column, without what newer attempts hide."""
         key = workspace, run
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:  # several ask at once: it is counted once
             kept = self._kept.get(key)
-            if kept is not None:
+            if kept is not None and kept.hidden == hidden:
                 rows = Clause(
                     "p.workspace = {workspace:String} AND p.run = {run:String}",
                     {"workspace": workspace, "run": run},
                 )
                 news = await fresh(self._tables, rows, kept.blocks, self._timeout_s)
                 if news is not None and not news.parts:
-                    self._keep(key, _Kept(news.blocks, kept.series))
+                    self._keep(key, _Kept(news.blocks, hidden, kept.series))
                     return kept.series
             # What comes while it is counted may be counted, and makes that it is counted again.
             before = await look(self._tables, self._timeout_s)
-            series = await self.count(workspace, run, Hidden())
+            series = await self.count(workspace, run, hidden)
             if before.parts:
-                self._keep(key, _Kept(before.blocks, series))
+                self._keep(key, _Kept(before.blocks, hidden, series))
             return series
 
     def _keep(self, key: tuple[str, str], kept: _Kept) -> None:
@@ -129,9 +131,15 @@ class FiguresReader:
         while self._series > _KEPT_SERIES:
             self._series -= len(self._kept.popitem(last=False)[1].series)
 
-    async def count(self, workspace: str, run: str, hidden: Hidden) -> Sequence[SeriesFigures]:
-        """The series of a run as they are now, without what newer attempts hide."""
+    async def count(
+        self, workspace: str, run: str, hidden: Hidden, elements: Clause | None = None
+    ) -> Sequence[SeriesFigures]:
+        """The series of a run as they are now, without what newer attempts hide.
+
+        :param elements: condition on what is counted.
+        """
         join, condition = hidden.clause(hidden.first_steps)
+        condition &= elements or Clause()
         params: dict[str, object] = {"workspace": workspace, "run": run, **condition.params}
         heavy = (await self._ask(_SIZE, params, heavy=False))[0]["rows"] > _HEAVY
         rows = _ROWS.replace("{join}", join).replace("{condition}", condition.further)

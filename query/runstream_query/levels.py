@@ -216,7 +216,8 @@ def _fits(source: Source, key: tuple[str, str]) -> bool:
     """Whether all elements of a range of steps are selected."""
     selection = source.selection
     by_time = selection.min_time_ns is not None or selection.max_time_ns is not None
-    return not selection.ranks and not by_time and key not in source.hidden.first_steps
+    some = selection.ranks or by_time or selection.attempt
+    return not some and key not in source.hidden.first_steps
 
 
 def _ends(selection: Selection) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runstream.internal.v1 import twin_pb2
 from runstream_query import tokens
-from runstream_query.attempts import hidden_steps
+from runstream_query.attempts import Hidden, hidden_steps, one_attempt
 from runstream_query.chunks import chunks, declarations
 from runstream_query.elements import Elements, Key, Source
 from runstream_query.errors import InvalidArgument
@@ -85,7 +85,7 @@ class MetricReader:
         async for source, runs, last in self.sources(after):
             yield (
                 source,
-                await plan(self.tables, source.workspace, runs, self.selection, timeout_s, after=last),
+                await plan(self.tables, source.workspace, runs, source.selection, timeout_s, after=last),
             )
 
     async def sources(
@@ -109,8 +109,11 @@ class MetricReader:
 
     async def source(self, workspace: str, runs: Sequence[str]) -> Source:
         """Where the elements of some runs come from."""
-        relaunched = self.relaunched.get(workspace, frozenset())
         timeout_s = self.settings.query_timeout_s
+        if self.selection.attempt:
+            selection = await one_attempt(self.tables, workspace, runs, self.selection, timeout_s)
+            return Source(self.tables, workspace, selection, Hidden(), timeout_s)
+        relaunched = self.relaunched.get(workspace, frozenset())
         hidden = await hidden_steps(
             self.tables, workspace, [run for run in runs if run in relaunched], self.selection, timeout_s
         )

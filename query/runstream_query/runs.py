@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from runstream.v1 import point_pb2, query_service_pb2, run_pb2
+from runstream_query.attempts import attempts_of
 from runstream_query.barrier import Barrier, event_of, run_ends
 from runstream_query.columns import KINDS, WantedColumns
 from runstream_query.errors import NotFound
@@ -188,7 +189,9 @@ class RunReader:
             params = {**names, "experiment": state["experiment"], "first_started": state["first_started"]}
             state["number"] = (await self.query(_NUMBER, params))[0]["number"]
         (message,) = await self._messages(states, tuple(run_pb2.AttributeKind.values())[1:])
-        message.writers.extend(await self._writers(scope))
+        writers = await self._writers(scope)
+        await self._number_attempts(workspace, run, writers)
+        message.writers.extend(writers)
         message.rejections.extend(await self.rejections(scope, message.writers))
         return message
 
@@ -283,6 +286,17 @@ class RunReader:
         for info, lease in zip(infos, alive, strict=True):
             info.responding = lease and not (info.HasField("ended") and info.ended.observed)
         return infos
+
+    async def _number_attempts(
+        self, workspace: str, run: str, writers: Sequence[query_service_pb2.WriterInfo]
+    ) -> None:
+        """Says of the writers of a run which attempt they belong to."""
+        launched = [writer for writer in writers if writer.started.launch]
+        attempts: dict[tuple[str, bytes], int] = {}
+        if len({(writer.started.launch, writer.started.restart) for writer in launched}) > 1:
+            attempts = await attempts_of(self.tables, workspace, [run], self.settings.query_timeout_s)
+        for writer in launched:
+            writer.attempt = attempts.get((run, writer.writer), 1)
 
     async def listed(
         self, keys: Sequence[tuple[str, str]], columns: WantedColumns, live: Mapping[tuple[str, str], Any]

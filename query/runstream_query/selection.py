@@ -31,9 +31,13 @@ class Selection:
     max_step: int | None = None
     min_time_ns: int | None = None
     max_time_ns: int | None = None
+    attempt: int = 0
+    """Only this attempt, from 1; 0 for what counts of all."""
+    writers: tuple[tuple[str, bytes], ...] | None = None
+    """Run and id of the attempt's writers, when they are known."""
 
     def elements(self) -> Clause:
-        """The condition on single elements: rank, step, time."""
+        """The condition on single elements: rank, step, time, attempt."""
         parts: list[str] = []
         params: dict[str, object] = {}
 
@@ -53,6 +57,12 @@ class Selection:
             add(f"p.logged_time >= {nanoseconds('min_time')}", "min_time", self.min_time_ns)
         if self.max_time_ns is not None:
             add(f"p.logged_time <= {nanoseconds('max_time')}", "max_time", self.max_time_ns)
+        if self.writers is not None:
+            add(
+                "(p.run, hex(p.writer)) IN {writers:Array(Tuple(String, String))}",
+                "writers",
+                [(run, writer.hex().upper()) for run, writer in self.writers],
+            )
         return Clause(" AND ".join(parts), params)
 
     def series(self, workspace: str, runs: Iterable[str]) -> Clause:
@@ -103,4 +113,5 @@ def checked_selection(message: query_service_pb2.MetricSelection) -> Selection:
         max_step=message.max_step if message.HasField("max_step") else None,
         min_time_ns=message.min_time_ns if message.HasField("min_time_ns") else None,
         max_time_ns=message.max_time_ns if message.HasField("max_time_ns") else None,
+        attempt=message.attempt,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from runstream.v1 import point_pb2, query_service_pb2
-from runstream_query.attempts import hidden_steps
+from runstream_query.attempts import Hidden, hidden_steps, one_attempt
 from runstream_query.figures import FiguresReader, SeriesFigures
 from runstream_query.plan import ALL_TYPES, NUMBERS
 from runstream_query.selection import Selection
@@ -19,21 +20,38 @@ WHERE workspace = {workspace:String} AND run = {run:String} AND description != '
 
 
 async def list_series(
-    tables: Tables, figures: FiguresReader, workspace: str, run: str, relaunched: bool, timeout_s: float
+    tables: Tables,
+    figures: FiguresReader,
+    workspace: str,
+    run: str,
+    relaunched: bool,
+    timeout_s: float,
+    attempt: int = 0,
 ) -> list[query_service_pb2.SeriesInfo]:
-    """The series of a run, by metric and column."""
-    hidden = await hidden_steps(
-        tables, workspace, [run] if relaunched else [], Selection({workspace: (run,)}), timeout_s
-    )
-    if hidden.first_steps:
-        found = await figures.count(workspace, run, hidden)
+    """The series of a run, by metric and column.
+
+    :param attempt: only of this one, from 1.
+    """
+    if attempt:
+        selection = Selection({workspace: (run,)}, attempt=attempt)
+        chosen = await one_attempt(tables, workspace, [run], selection, timeout_s)
+        found = await figures.count(workspace, run, Hidden(), chosen.elements())
     else:
-        found = await figures.read(workspace, run)
+        found = await figures_that_count(tables, figures, workspace, run, relaunched, timeout_s)
     descriptions = {
         (row["metric"], row["column"]): row["description"]
         for row in await ask_rows(tables, _DESCRIPTIONS, {"workspace": workspace, "run": run}, timeout_s)
     }
     return [_info(series, descriptions.get((series.metric, series.column), "")) for series in found]
+
+
+async def figures_that_count(
+    tables: Tables, figures: FiguresReader, workspace: str, run: str, relaunched: bool, timeout_s: float
+) -> Sequence[SeriesFigures]:
+    """Figures of the series of a run, without what newer attempts hide."""
+    selection = Selection({workspace: (run,)})
+    hidden = await hidden_steps(tables, workspace, [run] if relaunched else [], selection, timeout_s)
+    return await figures.read(workspace, run, hidden)
 
 
 def _info(series: SeriesFigures, description: str) -> query_service_pb2.SeriesInfo:

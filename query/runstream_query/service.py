@@ -135,7 +135,9 @@ class QueryServicer:
         ends, _ = await self._reach(request.barrier, {workspace: (run,)})
         relaunched = run in ends[workspace].relaunched
         timeout_s = self.settings.query_timeout_s
-        series = await list_series(self._tables, self._figures, workspace, run, relaunched, timeout_s)
+        series = await list_series(
+            self._tables, self._figures, workspace, run, relaunched, timeout_s, request.attempt
+        )
         return query_service_pb2.ListSeriesResponse(series=series)
 
     async def get_run(self, request: query_service_pb2.GetRunRequest) -> query_service_pb2.GetRunResponse:

@@ -20,6 +20,7 @@ from runstream_query import tokens
 from runstream_query.barrier import Barrier
 from runstream_query.figures import FiguresReader, SeriesFigures
 from runstream_query.runs import RunReader
+from runstream_query.series import figures_that_count
 from runstream_query.status import FINAL
 from runstream_store.position import Position
 from runstream_store.tables.schema import NO_STEP
@@ -100,9 +101,13 @@ class Watcher:
         known = _known(bound_to, cursor) if cursor else Known()
         as_of = _messages(await self.barrier.as_of())  # before anything is read
         found = await self.runs.get(workspace, run)
+        relaunched = any(writer.attempt > 1 for writer in found.writers)
         found.ClearField("writers")
         found.ClearField("rejections")
-        series = [_series(one) for one in await self.figures.read(workspace, run) if one.elements]
+        figures = await figures_that_count(
+            self.runs.tables, self.figures, workspace, run, relaunched, self.runs.settings.query_timeout_s
+        )
+        series = [_series(one) for one in figures if one.elements]
         hashes = [_hash(one) for one in series]
         digest = tokens.digest(found.SerializeToString(deterministic=True))
         change = query_service_pb2.RunChange(

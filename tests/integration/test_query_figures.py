@@ -15,6 +15,7 @@ from runstream_query import blocks
 from runstream_query.attempts import Hidden
 from runstream_query.blocks import Blocks, Part
 from runstream_query.figures import FiguresReader, SeriesFigures
+from runstream_query.sql import Clause
 from runstream_store.tables.clickhouse import ClickHouseTables
 from tests.reads import DECLARE, DECLARE_TABLE, NO_STEP, T0, Reads, Row, W, opened, typed
 
@@ -71,9 +72,11 @@ class Counting(FiguresReader):
 
     counted = 0
 
-    async def count(self, workspace: str, run: str, hidden: Hidden) -> Sequence[SeriesFigures]:
+    async def count(
+        self, workspace: str, run: str, hidden: Hidden, elements: Clause | None = None
+    ) -> Sequence[SeriesFigures]:
         self.counted += 1
-        return await super().count(workspace, run, hidden)
+        return await super().count(workspace, run, hidden, elements)
 
 
 def draw(chance: random.Random, run: str, seq: int) -> list[Row]:
@@ -136,6 +139,18 @@ async def test_only_what_may_be_new_is_counted_again(reads: Reads) -> None:
     assert [one.elements for one in await reader.read("ws", run)] == [1]
     await command(reads, "TRUNCATE TABLE points")
     assert await reader.read("ws", run) == []
+
+
+async def test_figures_are_of_what_counts(reads: Reads) -> None:
+    """What is kept is kept of the elements that were not hidden, and of no others."""
+    run, reader = reads.run(), Counting(reads.tables, 30)
+    rows = [Row(float(w), step=s, seq=s, writer=W[w], run=run) for w in (1, 2) for s in range(3 * w, 10)]
+    await reads.log(rows, again=1)
+    hidden = Hidden({(run, "m"): {(-1, W[1]): 6}})
+    for wanted, elements in (hidden, 3 + 4), (hidden, 3 + 4), (Hidden(), 7 + 4):
+        (found,) = await reader.read("ws", run, wanted)
+        assert (found.elements, found.last_number) == (elements, 2.0)
+    assert reader.counted == 2
 
 
 async def test_parts_that_are_merged_while_they_are_looked_at(

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 
+from runstream.columns import Series
 from runstream.v1 import query_service_pb2
-from runstream_query import reduce
+from runstream_query import levels, reduce
 from runstream_query.errors import InvalidArgument, NotFound
 from runstream_query.settings import QuerySettings
 from tests.reads import DECLARE, DECLARE_TABLE, NO_STEP, T0, Reads, Row, W, check, opened, scalars
@@ -444,3 +445,94 @@ async def test_large_metrics_and_buckets_hide_the_same(reads: Reads, monkeypatch
         (chunk,) = [m.buckets async for m in reads.servicer.get_metrics(request) if m.HasField("buckets")]
         assert np.frombuffer(chunk.last_x, np.int64).tolist() == [99, 199]
         assert np.frombuffer(chunk.max, np.float64).tolist() == [-1.0, 1.0]
+
+
+def identities(series: Sequence[Series]) -> list[tuple[str, bytes, int, int, float]]:
+    """Metric, writer, sequence number, step and value of every element, in reading order."""
+    found = []
+    for one in series:
+        assert one.identity is not None
+        writers, seqs = one.identity.writer, one.identity.seq.tolist()
+        for writer, seq, step, value in zip(writers, seqs, one.step.tolist(), one.values(), strict=True):
+            found.append((one.metric, writer.tobytes(), seq, step, value))
+    return found
+
+
+async def test_an_older_attempt_is_read_whole(reads: Reads) -> None:
+    """Of a run that went back to an earlier step: all that each attempt logged, whatever counts."""
+    run, other = reads.run(), reads.run()
+    await _attempts(reads, run)
+    await reads.events(other, W[4], *_launch("four", 0))
+    logged = {
+        1: [Row(-float(s), run=run, writer=W[1], seq=s, step=s, time=T0 + s) for s in range(10)],
+        2: [Row(float(s), run=run, writer=W[2], seq=s, step=s, time=T0 + 100 + s) for s in range(4, 8)],
+    }
+    logged[1].append(Row(5.0, metric="only", run=run, writer=W[1], seq=99, step=9))
+    free = [Row(0.5, run=run, writer=W[3], seq=s, step=s, time=T0 + 200 + s) for s in (2, 9)]
+    alone = [Row(7.0, run=other, writer=W[4], seq=s, step=s) for s in range(3)]
+    await reads.log([*logged[1], *logged[2], *free, *alone], again=1)
+    for attempt, rows in logged.items():
+        wanted = [(row.metric, row.writer, row.seq, row.step, row.value) for row in rows]
+        for found in (
+            await reads.stream(run, attempt=attempt, include_identity=True),
+            await reads.paged(run, 3, attempt=attempt, include_identity=True),
+        ):
+            assert identities(found) == wanted
+            check(found, rows)
+    assert await reads.stream(run, attempt=3) == []
+    # Of several runs each has attempts of its own.
+    both = await reads.stream([run, other], attempt=1, include_identity=True)
+    assert sum(len(one.step) for one in both) == len(logged[1]) + len(alone)
+    check(await reads.stream([run, other], attempt=1), [*logged[1], *alone])
+    # All conditions hold together.
+    cut = await reads.stream(run, attempt=1, min_step=8, metrics=["m"], include_identity=True)
+    assert identities(cut) == [("m", W[1], s, s, -float(s)) for s in (8, 9)]
+
+
+async def test_buckets_and_figures_of_an_attempt(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = reads.run()
+    await _attempts(reads, run)
+    old = [Row(-float(s), run=run, writer=W[1], seq=s, step=s, time=T0 + s) for s in range(300)]
+    new = [Row(float(s), run=run, writer=W[2], seq=s, step=s, time=T0 + s) for s in range(100, 200)]
+    await reads.log([*old, *new], again=1)
+    monkeypatch.setattr(levels, "LEVEL_ELEMENTS", 100)  # a level would be worth it
+    whole = reads.request(run, reduction=query_service_pb2.Reduction(buckets=4))
+    async for _ in reads.servicer.get_metrics(whole):
+        pass
+    for engine in 50_000, 1:
+        monkeypatch.setattr(reduce, "_ENGINE_ELEMENTS", engine)
+        for attempt, rows in (1, old), (2, new):
+            request = reads.request(
+                run, attempt=attempt, reduction=query_service_pb2.Reduction(buckets=len(rows))
+            )
+            (chunk,) = [m.buckets async for m in reads.servicer.get_metrics(request) if m.HasField("buckets")]
+            assert np.frombuffer(chunk.last_x, np.int64).tolist() == [row.step for row in rows]
+            assert np.frombuffer(chunk.last, np.float64).tolist() == [row.value for row in rows]
+
+    async def figures(attempt: int) -> list[tuple[int, float]]:
+        ref = {"workspace": "ws", "run": run}
+        listed = await reads.servicer.list_series(
+            query_service_pb2.ListSeriesRequest(run=ref, attempt=attempt)  # type: ignore[arg-type]
+        )
+        return [(one.count, one.last) for one in listed.series]
+
+    assert await figures(0) == [(200, 199.0)]
+    assert await figures(1) == [(300, -299.0)]
+    assert await figures(2) == [(100, 199.0)]
+    assert await figures(3) == []
+    # Whoever follows the run hears of what counts too.
+    watched = query_service_pb2.PollRunRequest(run={"workspace": "ws", "run": run})  # type: ignore[arg-type]
+    change = (await reads.servicer.poll_run(watched)).change
+    assert [(one.count, one.last) for one in change.series] == [(200, 199.0)]
+
+
+async def test_writers_know_their_attempt(reads: Reads) -> None:
+    """By the launcher's count of restarts and not by the clock; a writer of no launch has none."""
+    run = reads.run()
+    await reads.events(run, W[1], *_launch("job", 1000))
+    await reads.events(run, W[2], *_launch("job.1", 500, restart=1))
+    await reads.events(run, W[3], ("writer_started", {"role": 3, "time_ns": T0 + 200}))
+    await reads.events(run, W[4], *_launch("later", 9000))
+    request = query_service_pb2.GetRunRequest(run={"workspace": "ws", "run": run})  # type: ignore[arg-type]
+    found = (await reads.servicer.get_run(request)).run
+    assert {writer.writer: writer.attempt for writer in found.writers} == {W[1]: 1, W[2]: 2, W[3]: 0, W[4]: 3}

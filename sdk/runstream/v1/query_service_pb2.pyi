@@ -202,6 +202,7 @@ class MetricSelection(google.protobuf.message.Message):
     MAX_STEP_FIELD_NUMBER: builtins.int
     MIN_TIME_NS_FIELD_NUMBER: builtins.int
     MAX_TIME_NS_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
     min_step: builtins.int
     """Only points with a step that is at least this."""
     max_step: builtins.int
@@ -210,6 +211,10 @@ class MetricSelection(google.protobuf.message.Message):
     """Only points logged at this time or later, Unix nanoseconds."""
     max_time_ns: builtins.int
     """Only points logged at this time or earlier, Unix nanoseconds."""
+    attempt: builtins.int
+    """Number of an attempt, from 1 (WriterInfo.attempt): all points of its writers in each run, those too that newer attempts hide. 0: the points
+    that count, of whichever attempt. A run without that attempt has none.
+    """
     @property
     def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[runstream.v1.point_pb2.RunRef]:
         """Runs: 1 to 10,000."""
@@ -232,9 +237,10 @@ class MetricSelection(google.protobuf.message.Message):
         max_step: builtins.int | None = ...,
         min_time_ns: builtins.int | None = ...,
         max_time_ns: builtins.int | None = ...,
+        attempt: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_step", b"_max_step", "_max_time_ns", b"_max_time_ns", "_min_step", b"_min_step", "_min_time_ns", b"_min_time_ns", "max_step", b"max_step", "max_time_ns", b"max_time_ns", "min_step", b"min_step", "min_time_ns", b"min_time_ns"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_step", b"_max_step", "_max_time_ns", b"_max_time_ns", "_min_step", b"_min_step", "_min_time_ns", b"_min_time_ns", "max_step", b"max_step", "max_time_ns", b"max_time_ns", "metrics", b"metrics", "min_step", b"min_step", "min_time_ns", b"min_time_ns", "ranks", b"ranks", "runs", b"runs"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_step", b"_max_step", "_max_time_ns", b"_max_time_ns", "_min_step", b"_min_step", "_min_time_ns", b"_min_time_ns", "attempt", b"attempt", "max_step", b"max_step", "max_time_ns", b"max_time_ns", "metrics", b"metrics", "min_step", b"min_step", "min_time_ns", b"min_time_ns", "ranks", b"ranks", "runs", b"runs"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_step", b"_max_step"]) -> typing.Literal["max_step"] | None: ...
     @typing.overload
@@ -638,6 +644,9 @@ class ListSeriesRequest(google.protobuf.message.Message):
 
     RUN_FIELD_NUMBER: builtins.int
     BARRIER_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    attempt: builtins.int
+    """As MetricSelection.attempt."""
     @property
     def run(self) -> runstream.v1.point_pb2.RunRef:
         """The run."""
@@ -651,9 +660,10 @@ class ListSeriesRequest(google.protobuf.message.Message):
         *,
         run: runstream.v1.point_pb2.RunRef | None = ...,
         barrier: global___ReadBarrier | None = ...,
+        attempt: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["barrier", b"barrier", "run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["barrier", b"barrier", "run", b"run"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "barrier", b"barrier", "run", b"run"]) -> None: ...
 
 global___ListSeriesRequest = ListSeriesRequest
 
@@ -758,6 +768,7 @@ class WriterInfo(google.protobuf.message.Message):
     ENDED_TIME_NS_FIELD_NUMBER: builtins.int
     DRAINED_FIELD_NUMBER: builtins.int
     RESPONDING_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
     writer: builtins.bytes
     """Id, 16 bytes."""
     started_time_ns: builtins.int
@@ -766,6 +777,8 @@ class WriterInfo(google.protobuf.message.Message):
     """When it ended, Unix nanoseconds; 0 while it lives."""
     responding: builtins.bool
     """True while its sender renews its lease."""
+    attempt: builtins.int
+    """Number of its attempt, from 1 by start; 0 when it belongs to no launch."""
     @property
     def started(self) -> runstream.v1.run_pb2.WriterStarted:
         """What it is to the run."""
@@ -788,9 +801,10 @@ class WriterInfo(google.protobuf.message.Message):
         ended_time_ns: builtins.int = ...,
         drained: runstream.v1.run_pb2.WriterDrained | None = ...,
         responding: builtins.bool = ...,
+        attempt: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["drained", b"drained", "ended", b"ended", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["drained", b"drained", "ended", b"ended", "ended_time_ns", b"ended_time_ns", "responding", b"responding", "started", b"started", "started_time_ns", b"started_time_ns", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "drained", b"drained", "ended", b"ended", "ended_time_ns", b"ended_time_ns", "responding", b"responding", "started", b"started", "started_time_ns", b"started_time_ns", "writer", b"writer"]) -> None: ...
 
 global___WriterInfo = WriterInfo
 
