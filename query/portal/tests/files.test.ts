@@ -4,7 +4,7 @@ import { ArtifactSchema } from "../src/api/gen/artifact_service_pb";
 import { plainText, spansOf } from "../src/data/ansi";
 import { parseCsv } from "../src/data/csv";
 import { figureOf } from "../src/data/figures";
-import { fileKind, filePath, parseUri, treeOf } from "../src/data/files";
+import { byName, fileKind, filePath, parseUri, treeOf } from "../src/data/files";
 import { LogLines, overwritten } from "../src/data/loglines";
 import { axesOf, bestFrom, bestOf, bestText, differences } from "../src/data/compare";
 import { RunSchema } from "../src/api/gen/query_service_pb";
@@ -31,6 +31,11 @@ test("a tree with sizes", () => {
   const tree = treeOf([["a/b/c.txt", 3n], ["a/d.txt", 4n], ["e", 5n]].map(([path, size]) => create(ArtifactSchema, { path: path as string, size: size as bigint })));
   expect([tree.count, tree.size, tree.folders.length, tree.files.length]).toEqual([3, 12, 1, 1]);
   expect(tree.folders[0]).toMatchObject({ name: "a", count: 2, size: 7 });
+});
+
+test("files as people would put them", () => {
+  const names = ["s_10.png", "s.png", "b", "s_2.png", "a.txt", "a.csv", "s_2.jpg"];
+  expect(names.sort(byName)).toEqual(["a.csv", "a.txt", "b", "s.png", "s_2.jpg", "s_2.png", "s_10.png"]);
 });
 
 test("CSV", () => {

@@ -7,8 +7,9 @@ import { comparePath, experimentPath, rangeOf, rangeText, routeOf, runPath } fro
 import { beginsGroup, cellOf, defaultColumns, groupsFor, numeric, parsed, quoted, titleOf, wantedOf } from "../src/data/columns";
 import { BEST_TAG, bestOfExperiment, finiteFilter } from "../src/data/compare";
 import { ledgerOf, ledgerText } from "../src/data/ledger";
-import { groupsOf, matching, panelsOf } from "../src/data/series";
+import { groupsOf, isDrawn, matching, panelsOf, wordOf } from "../src/data/series";
 import { codePoints, offsetOf } from "../src/data/text";
+import { duration } from "../src/data/times";
 import { Paged, pageSize, windowOf } from "../src/data/windowed";
 
 const EVIL = "a/b?c#d%2e\u202e<script> \"'&";
@@ -123,4 +124,22 @@ test("groups of runs", () => {
   const runs = [run("a"), run("a"), run("b"), run(), run()];
   expect(runs.map((one, i) => beginsGroup(runs[i - 1], one, "tags.model"))).toEqual([true, false, true, true, false]);
   expect([beginsGroup(run("a", "p"), run("a", "q"), "parent"), beginsGroup(run("a", "p"), run("b", "p"), "parent")]).toEqual([true, false]);
+});
+
+test("what is drawn among the metrics, and words for what is true or false", () => {
+  const { BOOL, DOUBLE, STRING, DECLARATION } = ValueType;
+  const panels = panelsOf([
+    { ...info("best", "", 1, BOOL), last: 1 }, { ...info("worst", "", 1, BOOL), last: 0 }, { ...info("loss", "", 1, DOUBLE), last: 1 }, info("word", "", 1, STRING),
+    info("words", "", 3, STRING), info("line", "", 3, DOUBLE), info("nothing", "", 0, DECLARATION),
+  ] as SeriesInfo[]);
+  expect(panels.map((panel) => [panel.metric, isDrawn(panel), wordOf(panel)])).toEqual([
+    ["best", true, "true"], ["worst", true, "false"], ["loss", true, undefined], ["word", false, undefined], ["words", false, undefined], ["line", true, undefined],
+    ["nothing", false, undefined],
+  ]);
+});
+
+test("short times are told in milliseconds", () => {
+  expect([0, 0.4, 3, 999, 999.6, 3140, 9960, 31_000, 124_000].map(duration)).toEqual([
+    "0 ms", "0 ms", "3 ms", "999 ms", "1.0 s", "3.1 s", "10 s", "31 s", "2 min 04 s",
+  ]);
 });

@@ -66,6 +66,9 @@ export function brushed(lanes: readonly Lane[], brushes: ReadonlyMap<string, Bru
   );
 }
 
+const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const NAME_PX = 7;
+
 export function drawParallel(
   pen: Pen, lanes: readonly Lane[], colors: readonly string[], chosen: readonly boolean[], brushes: ReadonlyMap<string, Brush>,
   height: number, palette: Palette,
@@ -80,16 +83,19 @@ export function drawParallel(
       pen.path(xs, ys, 0, xs.length, { color: colors[run]!, width: inside ? 1.5 : 1, alpha: inside ? strong : 0.08 });
     }
   }
+  const apart = lanes.length > 1 ? lanes[1]!.x - lanes[0]!.x : Infinity;
+  const most = Math.max(2, Math.min(22, Math.floor(apart / NAME_PX)));
   for (const lane of lanes) {
     pen.segment(lane.x, TOP, lane.x, height - BOTTOM, { color: palette.quiet, width: 1 });
-    const name = lane.axis.name.length > 22 ? `${lane.axis.name.slice(0, 21)}…` : lane.axis.name;
-    pen.text(name, lane.x, 12, palette.text, "middle", 12);
+    pen.text(cut(lane.axis.name, most), lane.x, 12, palette.text, "middle", 12);
     const marks = lane.scale
       ? ticks(lane.scale.kind, lane.scale.range, 5).map((tick) => ({ y: lane.scale!.toPx(tick.value), text: tick.text }))
-      : lane.texts.map((text) => ({ y: lane.place(text), text: text.length > 16 ? `${text.slice(0, 15)}…` : text }));
+      : lane.texts.map((text) => ({ y: lane.place(text), text: cut(text, Math.min(16, most)) }));
     for (const { y, text } of marks) {
       if (y !== y) continue;
       pen.segment(lane.x - 3, y, lane.x + 3, y, { color: palette.quiet, width: 1 });
+      // Lines begin where texts stand.
+      pen.rect(lane.x + 4, y - 6, 5.6 * text.length + 4, 12, palette.background, 0.85);
       pen.text(text, lane.x + 6, y, palette.quiet, "start", 10);
     }
     const brush = brushes.get(lane.axis.name);

@@ -123,6 +123,11 @@ export function numeric(text: string): number | string {
   return Number.isFinite(value) ? value : text;
 }
 
+/** A hash or the like: it tells things apart, and nothing to a reader. */
+export function isId(cell: Cell): boolean {
+  return typeof cell === "string" && /^(?=.*[0-9])[0-9a-f-]{16,}$/i.test(cell);
+}
+
 /** All columns that these runs could fill. */
 export function columnsOf(runs: readonly Run[]): Column[] {
   const found = new Set<Column>();
@@ -165,6 +170,7 @@ export function defaultColumns(runs: readonly Run[]): Column[] {
 export function telling(runs: readonly Run[], column: Column): number {
   const values = runs.map((run) => cellOf(run, column));
   const present = values.filter((value) => value !== undefined);
+  if (present.some(isId)) return 0;
   const different = new Set(present).size;
   if (different < 2 && present.length === runs.length) return runs.length === 1 ? 0.1 : 0;
   const spread = different / Math.max(1, present.length);

@@ -58,7 +58,15 @@ export interface Folder<T extends Sized = Artifact> {
 
 const DEEPEST = 64;
 
-/** Files as folders. What lies deeper than 64 folders has the rest of its path as its name. */
+const NAMES = new Intl.Collator("en", { numeric: true });
+const stem = (path: string): string => path.replace(/\.[^./]*$/, "");
+
+/** In the order sample.png, sample_2.png, sample_10.png. */
+export function byName(a: string, b: string): number {
+  return NAMES.compare(stem(a), stem(b)) || NAMES.compare(a, b);
+}
+
+/** Files as folders, by name. What lies deeper than 64 folders has the rest of its path as its name. */
 export function treeOf<T extends Sized>(files: readonly T[]): Folder<T> {
   const root: Folder<T> = { name: "", path: "", folders: [], files: [], size: 0, count: 0 };
   const known = new Map<string, Folder<T>>([["", root]]);
@@ -81,6 +89,10 @@ export function treeOf<T extends Sized>(files: readonly T[]): Folder<T> {
       if (!path) break;
       path = parentOf(path);
     }
+  }
+  for (const one of known.values()) {
+    one.folders.sort((a, b) => NAMES.compare(a.name, b.name));
+    one.files.sort((a, b) => byName(a.path, b.path));
   }
   return root;
 }

@@ -89,6 +89,17 @@ function kindOf(infos: readonly SeriesInfo[], numeric: readonly string[], count:
   return numeric.length >= 2 ? "columns" : "table";
 }
 
+/** Drawn among the metrics: as a tile or as a chart. Texts, and what is empty, are under the tables. */
+export function isDrawn(panel: Panel): boolean {
+  return panel.kind === "tile" ? panel.last !== undefined : panel.kind !== "table" && panel.kind !== "empty";
+}
+
+/** The last value as a word where all are true or false. */
+export function wordOf(panel: Panel): string | undefined {
+  const types = panel.types.filter((type) => !DECLARATIONS.has(type));
+  return types.length === 1 && types[0] === ValueType.BOOL && panel.last !== undefined ? (panel.last ? "true" : "false") : undefined;
+}
+
 export interface Group {
   /** What the names begin with, up to the last slash; empty for those without one. */
   prefix: string;

@@ -6,10 +6,11 @@ export function toMs(nanoseconds: bigint): number {
 
 const pad = (value: number): string => String(Math.floor(value)).padStart(2, "0");
 
-/** "0.42 s", "31 s", "2 min 04 s", "3 h 12 min", "5 d 3 h". */
+/** "420 ms", "3.1 s", "31 s", "2 min 04 s", "3 h 12 min", "5 d 3 h". */
 export function duration(ms: number): string {
   const seconds = Math.max(0, ms) / 1000;
-  if (seconds < 10) return `${seconds < 1 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
+  if (seconds < 0.9995) return `${Math.round(1000 * seconds)} ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 59.5) return `${Math.round(seconds)} s`;
   const whole = Math.round(seconds);
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${pad(whole % 60)} s`;

@@ -8,7 +8,7 @@ import { Help } from "./help";
 import { Page } from "./layout";
 import { Models } from "./models";
 import { Empty } from "./parts";
-import { route } from "./router";
+import { href, route } from "./router";
 import { RunPage } from "./run/page";
 import { RunsPage } from "./runs/page";
 import { SignIn } from "./signin";
@@ -43,7 +43,9 @@ function Routed() {
     default:
       return (
         <Page title="Nothing here">
-          <Empty title={shell.error?.text ?? "There is nothing at this address."} />
+          <Empty title={shell.error?.text ?? "There is nothing at this address."}>
+            {!shell.share && <a href={href("/")}>All experiments</a>}
+          </Empty>
         </Page>
       );
   }

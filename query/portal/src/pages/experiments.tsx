@@ -6,6 +6,7 @@ import type { Experiment } from "../api/gen/query_service_pb";
 import { ArchiveView } from "../api/gen/query_service_pb";
 import { shell } from "../api/shell";
 import { experimentPath, experimentsPath, HEALTH_PATH, modelsPath } from "../data/address";
+import { bestOfExperiment } from "../data/compare";
 import { count, plural } from "../data/numbers";
 import { toMs } from "../data/times";
 import { useAnswer } from "./answer";
@@ -62,6 +63,7 @@ export function Experiments({ workspace }: { workspace: string }) {
 
 function List({ experiments, workspaces, all }: { experiments: readonly Experiment[]; workspaces: boolean; all: number }) {
   const rows = useRowKeys(experiments.length);
+  const chosen = experiments.some(bestOfExperiment);
   if (!all) {
     return (
       <Empty title="No experiment yet." code={'from runstream import Experiment, Workspace\n\nrun = Experiment(Workspace.from_config(), "first").start_logging()\nrun.log("loss", 0.31)\nrun.complete()'}>
@@ -80,7 +82,7 @@ function List({ experiments, workspaces, all }: { experiments: readonly Experime
             <th class="number">runs</th>
             <th class="number">running</th>
             <th class="number">failed</th>
-            <th>best</th>
+            {chosen && <th>best</th>}
             <th>last activity</th>
             <th class="wide-only">30 days</th>
           </tr>
@@ -98,7 +100,7 @@ function List({ experiments, workspaces, all }: { experiments: readonly Experime
               <td class="number">{count(one.runs)}</td>
               <td class="number">{one.running ? <span class="status status-Running"><i aria-hidden="true" />{count(one.running)}</span> : <span class="quiet">–</span>}</td>
               <td class="number">{one.failed ? <span class="bad">{count(one.failed)}</span> : <span class="quiet">–</span>}</td>
-              <td><BestOf experiment={one} /></td>
+              {chosen && <td><BestOf experiment={one} /></td>}
               <td><Ago ms={toMs(one.lastActivityNs)} /></td>
               <td class="wide-only"><Bars values={one.activity} label={`Runs started in each of the last ${one.activity.length} days`} /></td>
             </tr>

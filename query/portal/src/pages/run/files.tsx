@@ -107,7 +107,7 @@ function Csv({ text }: { text: string }) {
   return (
     <>
       <div class="scroll tall" tabIndex={0} role="region" aria-label="Rows">
-        <table class="grid">
+        <table class="grid fit">
           <thead><tr>{head.map((name, c) => <th key={c} class={numeric[c] ? "number" : ""}><Text text={name} /></th>)}</tr></thead>
           <tbody>{body.map((row, r) => <tr key={r}>{row.map((cell, c) => <td key={c} class={numeric[c] ? "number" : ""}><Text text={cell} /></td>)}</tr>)}</tbody>
         </table>

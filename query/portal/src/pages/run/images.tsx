@@ -1,6 +1,7 @@
 // Images: a row for each name, with a slider over its steps. Another run may stand beside with the same step.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { enlarge } from "../../charts/enlarge";
 import { filePath } from "../../data/files";
 import { bytes, plural } from "../../data/numbers";
 import { useNear } from "../chart";
@@ -53,9 +54,9 @@ function Row({ metric, store, other }: { metric: FileMetric; store: RunStore; ot
       <h2><Text text={metric.metric} /> <span class="count">{plural(values.length, "image")}</span></h2>
       {values.length > 1 && (
         <label class="field image-slider">
-          <span>{word} {placeOf(value)}</span>
+          {value.step !== null && <span>step {value.step}</span>}
           <input
-            type="range" min={0} max={values.length - 1} value={index} aria-label={`${word} of ${metric.metric}`} aria-valuetext={`${word} ${placeOf(value)}`}
+            type="range" min={0} max={values.length - 1} value={index} aria-label={`${word} of ${metric.metric}`} aria-valuetext={value.step === null ? `${index + 1} of ${values.length}` : `step ${value.step}`}
             onInput={(event) => setAt(Number(event.currentTarget.value))}
           />
           <span>{index + 1} of {values.length}</span>
@@ -79,7 +80,7 @@ function Image({ store, metric, value }: { store: RunStore; metric: string; valu
         <p class="quiet">The image cannot be shown here. It may not be uploaded yet.</p>
       ) : (
         <a href={address} target="_blank" rel="noopener noreferrer">
-          <img src={address} alt={`${metric}, ${caption}`} decoding="async" onError={() => setFailed(address)} />
+          <img src={address} alt={`${metric}, ${caption}`} decoding="async" onLoad={enlarge} onError={() => setFailed(address)} />
         </a>
       )}
       <figcaption class="quiet"><Text text={value.path} /> {caption && `· ${caption}`}</figcaption>

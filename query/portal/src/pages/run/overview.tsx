@@ -8,7 +8,7 @@ import type { Attribute, Run } from "../../api/gen/query_service_pb";
 import { shell } from "../../api/shell";
 import { runPath } from "../../data/address";
 import { count, plural } from "../../data/numbers";
-import { panelsOf } from "../../data/series";
+import { panelsOf, wordOf } from "../../data/series";
 import { toMs } from "../../data/times";
 import { Ago, Empty, Lasted, Num, Problem, Text } from "../parts";
 import { href } from "../router";
@@ -184,7 +184,7 @@ function Latest({ store }: { store: RunStore }) {
           {panels.slice(0, SHOWN).map((panel) => (
             <tr key={panel.metric}>
               <th scope="row"><Text text={panel.metric} /></th>
-              <td class="number"><Num value={panel.last!} digits={6} /></td>
+              <td class="number">{wordOf(panel) ?? <Num value={panel.last!} digits={6} />}</td>
               <td class="quiet number">{panel.count > 1 ? plural(panel.count, "value") : ""}</td>
             </tr>
           ))}

@@ -90,7 +90,7 @@ export function Grid({ table, label }: { table: Table; label: string }) {
   const numeric = table.cells.map(isNumeric);
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={label}>
-      <table class="grid">
+      <table class="grid fit">
         <thead>
           <tr>
             <th class="number quiet">#</th>

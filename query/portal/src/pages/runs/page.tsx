@@ -86,9 +86,11 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
         />
         <BestChoice runs={first.data?.runs ?? []} choice={choice} />
         <ColumnChooser columns={columns ?? []} runs={first.data?.runs ?? []} onChange={setColumns} />
+        <span class="row">
         <label class="check"><input type="checkbox" checked={plot} onChange={(event) => setParams({ plot: event.currentTarget.checked ? "1" : "" })} />plot</label>
         <label class="check"><input type="checkbox" checked={children} onChange={(event) => setParams({ children: event.currentTarget.checked ? "1" : "" })} />children</label>
         <label class="check"><input type="checkbox" checked={archived} onChange={(event) => setParams({ archived: event.currentTarget.checked ? "1" : "" })} />archived</label>
+        </span>
       </div>
       {failure && !list?.filterError.value && <Problem failure={failure} />}
       {list?.filterError.value && !shown?.total.value && <Empty title="The filter cannot be read.">What is wrong stands below it.</Empty>}

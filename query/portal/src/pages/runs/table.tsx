@@ -93,7 +93,7 @@ export function RunTable({ list, total, columns, sort, selected, best, group, on
           <tr aria-rowindex={1}>
             <th class="pick"><span class="hidden">Selected</span></th>
             {group && <th class="col-group"><Text text={titleOf(group)} /></th>}
-            {columns.map((column) => <Heading key={column} column={column} sort={sort} onSort={onSort} />)}
+            {columns.map((column) => <Heading key={column} column={column} number={isNumber(column) || digits.has(column)} sort={sort} onSort={onSort} />)}
           </tr>
         </thead>
         <tbody>
@@ -123,7 +123,7 @@ function isNumber(column: Column): boolean {
   return kind === "metric" || column === "duration" || column === "number";
 }
 
-function Heading({ column, sort, onSort }: { column: Column; sort: Sort | null; onSort: (sort: Sort | null) => void }) {
+function Heading({ column, number, sort, onSort }: { column: Column; number: boolean; sort: Sort | null; onSort: (sort: Sort | null) => void }) {
   const { kind, space } = parsed(column);
   const field = sortField(column);
   const active = sort && sort.field === field ? (sort.descending ? "descending" : "ascending") : undefined;
@@ -135,7 +135,7 @@ function Heading({ column, sort, onSort }: { column: Column; sort: Sort | null; 
   const title = titleOf(column);
   if (kind === "spark") return <th class="col-spark"><Text text={title} /></th>;
   return (
-    <th class={`${isNumber(column) ? "number" : ""} col-${kind === "field" ? column : space}`} aria-sort={active ?? "none"}>
+    <th class={`${number ? "number" : ""} col-${kind === "field" ? column : space}`} aria-sort={active ?? "none"}>
       <button type="button" class="plain" onClick={next} title={`Sort by ${field}`}>
         <Text text={title} />
         <span class="sort" aria-hidden="true">{active === "ascending" ? "▴" : active === "descending" ? "▾" : ""}</span>
@@ -149,12 +149,13 @@ function sortField(column: Column): string {
   return column;
 }
 
+/** Of the columns with numbers. */
 function digitsOf(rows: readonly (Run | undefined)[], columns: readonly Column[]): Map<Column, number> {
   const digits = new Map<Column, number>();
   for (const column of columns) {
     if (parsed(column).kind === "field") continue;
     const values = rows.map((run) => (run ? cellOf(run, column) : undefined)).filter((value) => typeof value === "number");
-    digits.set(column, tellingDigits(values));
+    if (values.length) digits.set(column, tellingDigits(values));
   }
   return digits;
 }
@@ -219,7 +220,7 @@ function CellOf({ run, column, digits, best }: { run: Run; column: Column; digit
     return <td class="col-spark">{line && <Spark values={line.values} label={`${name}${last === undefined ? "" : `, last ${last}`}`} />}</td>;
   }
   const value = cellOf(run, column);
-  if (value === undefined) return <td class={`quiet ${isNumber(column) ? "number" : ""}`}>–</td>;
+  if (value === undefined) return <td class={`quiet ${isNumber(column) || digits !== undefined ? "number" : ""}`}>–</td>;
   if (typeof value === "number") return <td class="number"><Num value={value} {...(digits ? { digits } : {})} /></td>;
   return <td><Text text={value} /></td>;
 }
