@@ -37,9 +37,22 @@ _ICON: Final = (
 _ACTIVITY_PARTS: Final = 30
 _ACTIVITY_SPAN_S: Final = 30 * 86_400
 _RUNS: Final = 50
+_COMPARED: Final = 500
 _COLUMNS: Final = ("params.*", "tags.*", "properties.*", "metrics.*")
 _TABS: Final = frozenset(
-    ("overview", "metrics", "tables", "images", "system", "logs", "files", "source", "children", "ledger")
+    (
+        "overview",
+        "metrics",
+        "tables",
+        "images",
+        "system",
+        "logs",
+        "files",
+        "source",
+        "children",
+        "attempts",
+        "ledger",
+    )
 )
 
 Answers = list[tuple[str, Message, Awaitable[Message]]]
@@ -89,7 +102,9 @@ class Shell:
                 asked = self._runs(workspace, experiment, query)
             case ["w", workspace, "r", run] | ["w", workspace, "r", run, str()] if _is_tab(segments):
                 asked = self._run(workspace, run)
-            case ["w", _, "compare"] | ["w", _, "models", *_] | ["compare"] | ["health"]:
+            case ["w", workspace, "compare"]:
+                asked = self._compared(workspace, query)
+            case ["w", _, "models", *_] | ["compare"] | ["health"]:
                 asked = []
             case ["r", run]:
                 return await self._redirect(prefix, run)
@@ -123,6 +138,21 @@ class Shell:
             request.archive = query_service_pb2.ARCHIVE_VIEW_ALL
         if query.get("children") != "1":
             request.family.top_level = True
+        return [("SearchRuns", request, self._servicer.search_runs(request))]
+
+    def _compared(self, workspace: str, query: Mapping[str, str]) -> Answers:
+        runs = list(dict.fromkeys(run for run in query.get("runs", "").split(",") if run))
+        if not runs or query.get("e"):
+            return []
+        named = ", ".join(json.dumps(run, ensure_ascii=False) for run in runs)
+        request = query_service_pb2.SearchRunsRequest(
+            workspace=workspace,
+            filter=f"id in ({named})",
+            archive=query_service_pb2.ARCHIVE_VIEW_ALL,
+            columns=(*_COLUMNS, "system.*"),
+            page_size=_COMPARED,
+        )
+        request.barrier.allow_settling = True
         return [("SearchRuns", request, self._servicer.search_runs(request))]
 
     def _run(self, workspace: str, run: str) -> Answers:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -148,7 +149,14 @@ async def test_each_page_carries_its_first_answer(site: Site) -> None:
         assert answer(carried, "GetRun", query_service_pb2.GetRunResponse).run.experiment == "pages"
         series = answer(carried, "ListSeries", query_service_pb2.ListSeriesResponse).series
         assert [one.series.metric for one in series] == ["loss"]
-    assert (await shell(site, f"/w/ws/compare?runs={run}"))["answers"] == []
+    carried = await shell(site, f"/w/ws/compare?runs={run},{quote(EVIL, safe='')},{run}")
+    (first,) = carried["answers"]
+    request = query_service_pb2.SearchRunsRequest.FromString(base64.b64decode(first["request"]))
+    assert request.filter == f"id in ({json.dumps(run)}, {json.dumps(EVIL)})"
+    listed = answer(carried, "SearchRuns", query_service_pb2.SearchRunsResponse)
+    assert [one.ref.run for one in listed.runs] == [run]
+    for path in "/w/ws/compare", "/w/ws/compare?e=pages&f=x", "/compare?runs=a":
+        assert (await shell(site, path))["answers"] == []
 
 
 async def test_what_is_not_there(site: Site) -> None:

@@ -16,16 +16,16 @@ test("what is missing", () => {
   expect(missingText(create(WriterLedgerSchema, {}))).toBe("");
 });
 
-test("attempts by their start, with their ranks", () => {
-  const writer = (launch: string, restart: number, rank: number, startedTimeNs: bigint, endedTimeNs: bigint, outcome = WriterOutcome.CLEAN) => ({
-    started: { launch, restart, rank }, startedTimeNs, endedTimeNs, ...(endedTimeNs ? { ended: { outcome } } : {}),
+test("attempts in the server's order, with their ranks", () => {
+  const writer = (attempt: number, launch: string, restart: number, rank: number, startedTimeNs: bigint, endedTimeNs: bigint, outcome = WriterOutcome.CLEAN) => ({
+    attempt, started: { launch, restart, rank }, startedTimeNs, endedTimeNs, ...(endedTimeNs ? { ended: { outcome } } : {}),
   });
   const run = create(RunSchema, {
-    writers: [writer("b", 1, 0, 20n, 0n), writer("a", 0, 1, 11n, 15n, WriterOutcome.EXCEPTION), writer("a", 0, 0, 10n, 14n), writer("b", 1, 2, 21n, 30n), { started: { launch: "" } }],
+    writers: [writer(2, "b", 1, 0, 2n, 0n), writer(1, "a", 0, 1, 11n, 15n, WriterOutcome.EXCEPTION), writer(1, "a", 0, 0, 10n, 14n), writer(2, "b", 1, 2, 21n, 30n), { started: { launch: "" } }],
   });
   expect(attemptsOf(run)).toEqual([
     { number: 1, launch: "a", restart: 0, startedNs: 10n, endedNs: 15n, ranks: [0, 1], writers: 2, failed: 1 },
-    { number: 2, launch: "b", restart: 1, startedNs: 20n, endedNs: 0n, ranks: [0, 2], writers: 2, failed: 0 },
+    { number: 2, launch: "b", restart: 1, startedNs: 2n, endedNs: 0n, ranks: [0, 2], writers: 2, failed: 0 },
   ]);
   expect([rangesText([0, 1, 2, 5, 7, 8]), rangesText([])]).toEqual(["0–2, 5, 7–8", ""]);
 });

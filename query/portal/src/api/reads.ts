@@ -46,6 +46,9 @@ export class MetricReads {
   private running = 0;
   private readonly ends = new AbortController();
 
+  /** With the number of an attempt all reads are of that one; 0: of what counts. */
+  constructor(private readonly attempt = 0) {}
+
   read(wanted: Wanted): Promise<Answer> {
     return new Promise((done, failed) => {
       this.waiting.push({ wanted, done, failed });
@@ -77,7 +80,7 @@ export class MetricReads {
     while (this.running < CALLS && this.queue.length) {
       const group = this.queue.shift()!;
       this.running++;
-      void ask(group, this.ends.signal).finally(() => {
+      void ask(group, this.attempt, this.ends.signal).finally(() => {
         this.running--;
         this.next();
       });
@@ -107,7 +110,7 @@ export function callsOf(group: readonly Waiting[]): Waiting[][] {
   return calls;
 }
 
-async function ask(group: readonly Waiting[], signal: AbortSignal): Promise<void> {
+async function ask(group: readonly Waiting[], attempt: number, signal: AbortSignal): Promise<void> {
   const { buckets, ranks, minStep, maxStep } = group[0]!.wanted;
   const answers = new Map<string, Answer>();
   const keyOf = (run: string | undefined, metric: string): string => `${run}\n${metric}`;
@@ -115,7 +118,7 @@ async function ask(group: readonly Waiting[], signal: AbortSignal): Promise<void
   const runs = [...new Map(group.map(({ wanted }) => [wanted.run.run, wanted.run])).values()];
   const metrics = [...new Set(group.map(({ wanted }) => wanted.metric))];
   const request = {
-    selection: { runs, metrics, ranks: [...ranks], minStep, maxStep },
+    selection: { runs, metrics, ranks: [...ranks], minStep, maxStep, attempt },
     barrier: { allowSettling: true },
   };
   try {

@@ -1,9 +1,9 @@
 // Addresses: every view is a link. Paths are those that scripts make offline; the rest is in the query.
 
-export type RunTab = "overview" | "metrics" | "tables" | "images" | "system" | "logs" | "files" | "source" | "children" | "ledger";
+export type RunTab = "overview" | "metrics" | "tables" | "images" | "system" | "logs" | "files" | "source" | "children" | "attempts" | "ledger";
 
 export const RUN_TABS: readonly RunTab[] = [
-  "overview", "metrics", "tables", "images", "system", "logs", "files", "source", "children", "ledger",
+  "overview", "metrics", "tables", "images", "system", "logs", "files", "source", "children", "attempts", "ledger",
 ];
 
 export type Route =

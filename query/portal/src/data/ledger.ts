@@ -115,7 +115,7 @@ export function missingText(ledger: WriterLedger): string {
 }
 
 export interface Attempt {
-  /** From 1, by start. */
+  /** From 1, as the server counts them. */
   number: number;
   launch: string;
   restart: number;
@@ -128,15 +128,14 @@ export interface Attempt {
   failed: number;
 }
 
-/** The launches of a run by their start; writers of no launch are left out. */
+/** The attempts of a run; writers of no launch are left out. */
 export function attemptsOf(run: Run): Attempt[] {
-  const found = new Map<string, Attempt>();
+  const found = new Map<number, Attempt>();
   for (const writer of run.writers) {
     const { started, ended } = writer;
-    if (!started?.launch) continue;
-    const key = `${started.launch}\n${started.restart}`;
-    const attempt = found.get(key) ?? { number: 0, launch: started.launch, restart: started.restart, startedNs: writer.startedTimeNs, endedNs: 1n, ranks: [], writers: 0, failed: 0 };
-    found.set(key, attempt);
+    if (!started || !writer.attempt) continue;
+    const attempt = found.get(writer.attempt) ?? { number: writer.attempt, launch: started.launch, restart: started.restart, startedNs: writer.startedTimeNs, endedNs: 1n, ranks: [], writers: 0, failed: 0 };
+    found.set(writer.attempt, attempt);
     attempt.writers++;
     if (writer.startedTimeNs < attempt.startedNs) attempt.startedNs = writer.startedTimeNs;
     if (!writer.endedTimeNs) attempt.endedNs = 0n;
@@ -145,8 +144,8 @@ export function attemptsOf(run: Run): Attempt[] {
     if (ended && ended.outcome !== WriterOutcome.CLEAN) attempt.failed++;
   }
   return [...found.values()]
-    .sort((a, b) => (a.startedNs < b.startedNs ? -1 : a.startedNs > b.startedNs ? 1 : a.restart - b.restart))
-    .map((attempt, i) => ({ ...attempt, number: i + 1, ranks: attempt.ranks.sort((a, b) => a - b) }));
+    .sort((a, b) => a.number - b.number)
+    .map((attempt) => ({ ...attempt, ranks: attempt.ranks.sort((a, b) => a - b) }));
 }
 
 /** Whole numbers as ranges: "0–3, 7". */

@@ -1,14 +1,16 @@
-// The ledger of a run: what became of all that each process logged, and the attempts and ranks that they belong to.
+// The ledger of a run: what became of all that each process logged, and the attempts that they belong to.
 
 import { query } from "../../api/clients";
 import type { GetLedgerResponse, Run, WriterInfo, WriterLedger } from "../../api/gen/query_service_pb";
-import { attemptsOf, hex, missingText, rangesText, roleText, verdictOf, writerState } from "../../data/ledger";
+import { runPath } from "../../data/address";
+import { attemptsOf, hex, missingText, roleText, verdictOf, writerState } from "../../data/ledger";
 import { count, plural } from "../../data/numbers";
 import { isFinal } from "../../data/status";
 import { toMs } from "../../data/times";
 import { useAnswer } from "../answer";
-import { Ago, Lasted, Problem, Text, Waiting } from "../parts";
-import { params, setParams } from "../router";
+import { Ago, Problem, Text, Waiting } from "../parts";
+import { href, params, setParams } from "../router";
+import { AttemptTable } from "./attempts";
 import type { RunStore } from "./store";
 
 const AGAIN_MS = 5000;
@@ -42,7 +44,7 @@ export function LedgerTab({ store }: { store: RunStore }) {
       <Refused ledger={data.ledger} />
       <Expired ledger={data.ledger} />
       <Writers run={run} ledger={data.ledger} />
-      <Attempts run={run} />
+      <Attempts store={store} run={run} />
     </div>
   );
 }
@@ -150,32 +152,14 @@ function WriterRow({ ledger, writer, compared }: { ledger: WriterLedger; writer:
   );
 }
 
-function Attempts({ run }: { run: Run }) {
+function Attempts({ store, run }: { store: RunStore; run: Run }) {
   const attempts = attemptsOf(run);
   if (attempts.length < 2 && !attempts.some((one) => one.ranks.length)) return null;
   return (
     <section>
       <h2>Attempts</h2>
-      <p class="quiet">Of each metric and rank the newest attempt counts from its first step on; what older ones logged before that step is still read.</p>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Attempts">
-        <table class="grid">
-          <thead><tr><th class="number">attempt</th><th>launch</th><th class="number">restart</th><th>started</th><th class="number">duration</th><th class="number">processes</th><th>ranks</th><th class="number">failed</th></tr></thead>
-          <tbody>
-            {attempts.map((one) => (
-              <tr key={one.number}>
-                <td class="number">{one.number}{one.number === attempts.length && <span class="badge">newest</span>}</td>
-                <td><Text text={one.launch} /></td>
-                <td class="number">{one.restart}</td>
-                <td><Ago ms={toMs(one.startedNs)} /></td>
-                <td class="number"><Lasted from={toMs(one.startedNs)} to={toMs(one.endedNs)} /></td>
-                <td class="number">{one.writers}</td>
-                <td>{rangesText(one.ranks)}</td>
-                <td class={`number ${one.failed ? "bad" : "quiet"}`}>{one.failed}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      {attempts.length > 1 && <p><a href={href(runPath(store.workspace, store.id, "attempts"))}>What each of them logged</a></p>}
+      <AttemptTable attempts={attempts} />
     </section>
   );
 }

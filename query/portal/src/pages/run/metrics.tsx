@@ -1,19 +1,20 @@
 // The charts of a run, in groups that fold, with one row of settings for all.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
+import type { SeriesInfo } from "../../api/gen/query_service_pb";
 import { MetricReads, runRef } from "../../api/reads";
 import { Linked } from "../../charts/linked";
 import type { Range } from "../../charts/scale";
-import { rangeOf, rangeText } from "../../data/address";
+import { rangeOf, rangeText, runPath } from "../../data/address";
 import { ranksOf } from "../../data/ledger";
-import { groupsOf, matching, panelsOf, type Panel } from "../../data/series";
+import { groupsOf, isDrawn, matching, panelsOf, wordOf, type Panel } from "../../data/series";
 import { ChartControls } from "../chart-controls";
 import { MetricChart, type RankView, type Settings } from "../metric-chart";
 import { Empty, Num, Select, Text } from "../parts";
-import { params, setParams } from "../router";
+import { href, params, setParams } from "../router";
 import { RowsChart } from "../rows-chart";
 import { Figures } from "./figures";
-import { useFileMetrics } from "./file-metrics";
+import { useFileMetrics, type FileMetric } from "./file-metrics";
 import type { RunStore } from "./store";
 
 const SYSTEM = "system";
@@ -29,11 +30,17 @@ export function settingsOf(query: URLSearchParams): Settings {
 }
 
 export function Metrics({ store, system = false }: { store: RunStore; system?: boolean }) {
-  const series = store.series.value;
+  return <MetricCharts store={store} series={store.series.value} system={system} files={useFileMetrics(store)} />;
+}
+
+/** The charts of what counts of a run, or of one of its attempts. */
+export function MetricCharts({ store, series, files, system = false, attempt = 0 }: {
+  store: RunStore; series: readonly SeriesInfo[] | undefined; files?: readonly FileMetric[] | undefined; system?: boolean; attempt?: number;
+}) {
   const run = store.run.value!;
   const query = params.value;
   const settings = useMemo(() => settingsOf(query), [query]);
-  const reads = useMemo(() => new MetricReads(), [store]);
+  const reads = useMemo(() => new MetricReads(attempt), [store, attempt]);
   useEffect(() => () => reads.close(), [reads]);
   const linked = useMemo(() => new Linked(), [store]);
   const wanted = query.get("q") ?? "";
@@ -41,20 +48,19 @@ export function Metrics({ store, system = false }: { store: RunStore; system?: b
     () => panelsOf(series ?? []).filter((panel) => panel.metric.startsWith(`${SYSTEM}/`) === system),
     [series, system],
   );
-  const shown = useMemo(() => matching(all, wanted).filter((panel) => panel.kind !== "table" || panel.columns[0] === ""), [all, wanted]);
-  const groups = useMemo(() => groupsOf(shown), [shown]);
+  const shown = useMemo(() => matching(all, wanted), [all, wanted]);
+  const groups = useMemo(() => groupsOf(shown.filter(isDrawn)), [shown]);
   const ranks = useMemo(() => ranksOf(run), [run]);
   const rankView = rankViewOf(query.get("ranks") ?? "", ranks);
   const zoom = useMemo(() => rangeOf(query.get("zoom") ?? ""), [query]);
   const linkedZoom = query.get("linked") !== "0";
-  const files = useFileMetrics(store);
   const elsewhere = useMemo(() => new Set(files?.map((one) => one.metric)), [files]);
   if (!series) return null;
   if (!all.length) {
     return system ? (
       <Empty title="Nothing is known of the machine.">System figures are captured while a run goes on.</Empty>
     ) : (
-      <Empty title="This run has logged no metric yet." code={'for step in range(100):\n    run.log("loss", loss, step=step)'} />
+      <Empty title={attempt ? "This attempt has logged no metric." : "This run has logged no metric yet."} code={'for step in range(100):\n    run.log("loss", loss, step=step)'} />
     );
   }
   return (
@@ -81,11 +87,11 @@ export function Metrics({ store, system = false }: { store: RunStore; system?: b
                   />
                 ))}
               </div>
-              <Texts panels={group.panels.filter((panel) => !elsewhere.has(panel.metric))} />
             </>
           )}
         </GroupOf>
       ))}
+      <Texts store={store} panels={shown.filter((panel) => !isDrawn(panel) && panel.columns[0] === "" && !elsewhere.has(panel.metric))} />
     </div>
   );
 }
@@ -129,27 +135,26 @@ export function GroupOf({ title, single, size, children }: { title: string; sing
 }
 
 function Tiles({ panels }: { panels: readonly Panel[] }) {
-  const tiles = panels.filter((panel) => panel.kind === "tile" && panel.last !== undefined);
+  const tiles = panels.filter((panel) => panel.kind === "tile");
   if (!tiles.length) return null;
   return (
     <ul class="tiles">
       {tiles.map((panel) => (
         <li key={panel.metric} class="tile">
           <Text text={panel.metric} class="quiet" />
-          <b><Num value={panel.last!} digits={6} /></b>
+          <b>{wordOf(panel) ?? <Num value={panel.last!} digits={6} />}</b>
         </li>
       ))}
     </ul>
   );
 }
 
-function Texts({ panels }: { panels: readonly Panel[] }) {
-  const texts = panels.filter((panel) => (panel.kind === "table" && panel.columns[0] === "") || panel.kind === "empty" || (panel.kind === "tile" && panel.last === undefined));
-  if (!texts.length) return null;
+function Texts({ store, panels }: { store: RunStore; panels: readonly Panel[] }) {
+  if (!panels.length) return null;
   return (
     <p class="quiet">
-      Not numbers, or empty, so under <a href="./tables">tables</a>: {texts.slice(0, 20).map((panel) => panel.metric).join(", ")}
-      {texts.length > 20 ? " …" : ""}
+      Not numbers, or empty, so under <a href={href(runPath(store.workspace, store.id, "tables"))}>tables</a>: {panels.slice(0, 20).map((panel) => panel.metric).join(", ")}
+      {panels.length > 20 ? " …" : ""}
     </p>
   );
 }

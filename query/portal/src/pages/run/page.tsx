@@ -1,12 +1,12 @@
 // One run: its head, and the tab that is open.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Run } from "../../api/gen/query_service_pb";
 import { experimentPath, experimentsPath, runPath, type RunTab } from "../../data/address";
 import { ledgerOf, ledgerText } from "../../data/ledger";
 import { plural } from "../../data/numbers";
-import { panelsOf } from "../../data/series";
+import { isDrawn, panelsOf } from "../../data/series";
 import { isFinal } from "../../data/status";
 import { age, clock, toMs } from "../../data/times";
 import { now } from "../clock";
@@ -14,6 +14,7 @@ import { Crumbs, Page } from "../layout";
 import { Lasted, Problem, StatusBadge, Text, Waiting } from "../parts";
 import { href } from "../router";
 import { RunActions } from "./actions";
+import { Attempts } from "./attempts";
 import { Children } from "./children";
 import { Files } from "./files";
 import { Images } from "./images";
@@ -74,7 +75,7 @@ function Head({ store, run }: { store: RunStore; run: Run }) {
       <span class="run-fact">
         <Lasted from={toMs(run.startedTimeNs)} to={over ? toMs(run.endedTimeNs) : 0} />
       </span>
-      {run.attempts > 1 && <span class="run-fact">attempt {run.attempts}</span>}
+      {run.attempts > 1 && <a class="run-fact" href={href(runPath(store.workspace, store.id, "attempts"))}>{plural(run.attempts, "attempt")}</a>}
       <a
         class={`run-fact ledger ${ledger.whole ? "good" : ledger.rejected || ledger.lost ? "bad" : "quiet"}`}
         href={href(runPath(store.workspace, store.id, "ledger"))}
@@ -110,7 +111,7 @@ function Live({ store }: { store: RunStore }) {
 
 function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
   const panels = useMemo(() => panelsOf(store.series.value ?? []), [store.series.value]);
-  const drawn = panels.filter((panel) => panel.kind !== "table" && panel.kind !== "empty").length;
+  const drawn = panels.filter(isDrawn).length;
   const tables = panels.filter((panel) => panel.columns.some(Boolean) || panel.kind === "table").length;
   const tabs: [RunTab, string, number?][] = [
     ["overview", "overview"],
@@ -122,10 +123,17 @@ function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
     ["files", "files"],
     ["source", "source"],
     ["children", "children"],
+    ...(tab === "attempts" || store.run.value!.attempts > 1 ? [["attempts", "attempts", store.run.value!.attempts] as [RunTab, string, number]] : []),
     ["ledger", "ledger"],
   ];
+  // On a narrow screen the row of tabs is longer than the screen.
+  const row = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const open = row.current?.querySelector<HTMLElement>("[aria-current]");
+    if (row.current && open) row.current.scrollLeft = open.offsetLeft - row.current.offsetLeft - (row.current.clientWidth - open.offsetWidth) / 2;
+  }, [tab]);
   return (
-    <nav class="tabs" aria-label="Parts of the run">
+    <nav class="tabs" aria-label="Parts of the run" ref={row}>
       {tabs.map(([name, text, count]) => (
         <a key={name} href={href(runPath(store.workspace, store.id, name))} aria-current={name === tab ? "page" : undefined}>
           {text}
@@ -154,6 +162,8 @@ function Tab({ store, tab }: { store: RunStore; tab: RunTab }): ComponentChildre
       return <Source store={store} />;
     case "children":
       return <Children store={store} />;
+    case "attempts":
+      return <Attempts store={store} />;
     case "ledger":
       return <LedgerTab store={store} />;
     default:
