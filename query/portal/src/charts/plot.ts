@@ -158,7 +158,7 @@ export class LinePlot {
       const [a, b] = [this.drag.from, this.drag.at].sort((p, q) => p - q) as [number, number];
       pen.rect(a, place.top, b - a, place.bottom - place.top, this.palette.cursor, 0.15);
     }
-    if (this.cursor === null) {
+    if (this.cursor === null || this.drag?.pan) {
       this.tip.hidden = true;
       return;
     }
@@ -208,9 +208,13 @@ export class LinePlot {
       more.textContent = `${told.length - LINES_TOLD} more`;
       tip.append(more);
     }
-    tip.hidden = false;
+    // On the side where there is more room; asking for its size would make the browser lay out the page at every move.
     const left = px > this.width / 2;
-    tip.style.transform = `translate(${left ? Math.max(0, px - 12 - tip.offsetWidth) : Math.min(px + 12, this.width - tip.offsetWidth)}px, ${place.top}px)`;
+    tip.style.left = left ? "auto" : `${px + 12}px`;
+    tip.style.right = left ? `${this.width - px + 12}px` : "auto";
+    tip.style.top = `${place.top}px`;
+    tip.style.maxWidth = `min(22rem, ${(left ? px : this.width - px) - 16}px)`;
+    tip.hidden = false;
   }
 
   /** There is nothing to zoom into yet. */

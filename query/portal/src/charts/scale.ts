@@ -1,7 +1,7 @@
 // Scales: from values to pixels and back, and the ticks of their axes.
 
 import { clock, duration, moment } from "../data/times";
-import { short } from "../data/numbers";
+import { decimal, short } from "../data/numbers";
 
 export type ScaleKind = "linear" | "log" | "duration" | "time";
 
@@ -104,9 +104,7 @@ function tickText(value: number, step: number, decimals: number): string {
     }
     return short(value, 1 + Math.max(0, Math.ceil(Math.log10(size / step))));
   }
-  return new Intl.NumberFormat("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
-    .format(value)
-    .replace("-", "−");
+  return decimal(value, decimals, decimals).replace("-", "−");
 }
 
 function logTicks({ min, max }: Range, wanted: number): Tick[] {

@@ -2,7 +2,9 @@
 
 import { AttributeKind } from "../api/gen/run_pb";
 import type { Run } from "../api/gen/query_service_pb";
-import { numeric, quoted, type Cell } from "./columns";
+import { isId, numeric, quoted, type Cell } from "./columns";
+import { isFinal } from "./status";
+import { toMs } from "./times";
 
 export interface Difference {
   kind: "parameter" | "metric" | "tag" | "property" | "environment";
@@ -19,6 +21,16 @@ const KINDS: Partial<Record<AttributeKind, Difference["kind"]>> = {
   [AttributeKind.SYSTEM]: "environment",
 };
 const ORDER: readonly Difference["kind"][] = ["parameter", "metric", "tag", "property", "environment"];
+
+const SOON_MS = 3000;
+const LATER_MS = 15_000;
+const FRESH_MS = 30_000;
+
+/** When to ask again: soon while something of the runs is on its way, as it is for a moment after they have ended. */
+export function againMs(runs: readonly Run[], nowMs: number): number {
+  const moves = (run: Run): boolean => !isFinal(run.status) || run.settling || nowMs - toMs(run.endedTimeNs) < FRESH_MS;
+  return runs.some(moves) ? SOON_MS : LATER_MS;
+}
 
 /** All that the runs have, by kind and name. */
 export function differences(runs: readonly Run[]): Difference[] {
@@ -47,7 +59,7 @@ export function axesOf(rows: readonly Difference[]): Difference[] {
     const present = row.cells.filter((cell) => cell !== undefined);
     if (present.length < 2) return false;
     if (present.every((cell) => typeof cell === "number")) return present.some((cell) => Number.isFinite(cell));
-    return new Set(present).size <= 12;
+    return new Set(present).size <= 12 && !present.some(isId);
   });
   // What was chosen stands to the left, what came of it to the right.
   return [...able.filter((row) => row.kind !== "metric"), ...able.filter((row) => row.kind === "metric")];

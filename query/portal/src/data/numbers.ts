@@ -1,10 +1,16 @@
 // Numbers for people. The exact value belongs in a tooltip.
 
-const GROUPED = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const FORMATS: Intl.NumberFormat[] = [];
+
+/** A number with separators and at most so many decimals. Making a format takes longer than using it a hundred times: each is made once. */
+export function decimal(value: number | bigint, most: number, least = 0): string {
+  const at = 32 * least + most;
+  return (FORMATS[at] ??= new Intl.NumberFormat("en-US", { maximumFractionDigits: most, minimumFractionDigits: least })).format(value);
+}
 
 /** A whole number with separators. */
 export function count(value: number | bigint): string {
-  return GROUPED.format(value);
+  return decimal(value, 0);
 }
 
 /** "1 run", "2 runs". */
@@ -30,8 +36,7 @@ export function short(value: number, digits = 5): string {
     return `${trimmed}e${exponent.replace("+", "")}`.replaceAll("-", "−");
   }
   const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
-  const text = new Intl.NumberFormat("en-US", { maximumFractionDigits: Math.min(decimals, 20) }).format(value);
-  return text.replace("-", "−");
+  return decimal(value, Math.min(decimals, 20)).replace("-", "−");
 }
 
 /** Digits that tell the different ones of these numbers apart: at least 5, at most 12. */

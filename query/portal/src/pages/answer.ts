@@ -11,11 +11,11 @@ export interface Answered<T> {
   again: () => void;
 }
 
-/** Asks when `key` changes, and every `everyMs` while the page is seen. With the key undefined it does not ask. */
+/** Asks when `key` changes, and every `everyMs` while the page is seen; how often may depend on what was answered. With the key undefined it does not ask. */
 export function useAnswer<T>(
   key: string | undefined,
   ask: (signal: AbortSignal) => Promise<T>,
-  everyMs = 0,
+  everyMs: number | ((data: T) => number) = 0,
 ): Answered<T> {
   const [state, setState] = useState<{ key?: string | undefined; data?: T; failure?: Failure | undefined; loading: boolean }>({
     loading: key !== undefined,
@@ -23,17 +23,19 @@ export function useAnswer<T>(
   const [turn, setTurn] = useState(0);
   const latest = useRef(ask);
   latest.current = ask;
+  const latestEvery = useRef(everyMs);
+  latestEvery.current = everyMs;
   useEffect(() => {
     if (key === undefined) return;
     const ends = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let wait = everyMs;
+    let wait = 0;
     const once = async (): Promise<void> => {
       setState((before) => ({ ...before, loading: true }));
       try {
         const data = await latest.current(ends.signal);
         if (ends.signal.aborted) return;
-        wait = everyMs;
+        wait = typeof latestEvery.current === "number" ? latestEvery.current : latestEvery.current(data);
         setState({ key, data, loading: false });
       } catch (error) {
         if (ends.signal.aborted) return;
@@ -53,7 +55,7 @@ export function useAnswer<T>(
       ends.abort();
       clearTimeout(timer);
     };
-  }, [key, everyMs, turn]);
+  }, [key, typeof everyMs === "number" ? everyMs : "", turn]);
   return {
     data: state.data,
     failure: state.failure,

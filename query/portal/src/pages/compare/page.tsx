@@ -7,7 +7,7 @@ import { MetricReads, runRef } from "../../api/reads";
 import { shell } from "../../api/shell";
 import { Linked } from "../../charts/linked";
 import { experimentPath, experimentsPath, rangeOf, rangeText, runPath } from "../../data/address";
-import { differences, type Difference } from "../../data/compare";
+import { againMs, differences, type Difference } from "../../data/compare";
 import { count, plural } from "../../data/numbers";
 import { toMs } from "../../data/times";
 import { useAnswer } from "../answer";
@@ -40,7 +40,7 @@ export function Compare({ workspace, runs }: { workspace: string; runs: readonly
         },
         { signal },
       ),
-    15_000,
+    (answer) => againMs(answer.runs, Date.now()),
   );
   const found = useMemo(() => inOrder(data?.runs ?? [], runs), [data, runs]);
   const experiments = [...new Set(found.map((run) => run.experiment))];
