@@ -24,6 +24,7 @@ CELLS = [
     HEAD
     + f"""
 import math
+import numpy as np
 from runstream.widgets import RunDetails
 evil = {EVIL!r}
 run = experiment.start_logging(run_id="live", display_name="brave-fern", tags={{"model": evil}})
@@ -37,6 +38,8 @@ for v in (math.inf, 1.0, math.nan, 3.0):
 for k in range(20):
     run.log_row("wave", angle=k / 10, cos=math.cos(k / 10))
 run.log_table("layers", {{"depth": [1, 2, 3], "loss": [0.3, 0.2, 0.1], "width": [64, 10, 3]}})
+for n in range(3):
+    run.log_image("sample " + evil, plot=np.full((4, 6, 3), (10 + 40 * n, 0, n), np.uint8))
 for alpha in (0.4, 0.1, 0.2):
     with run.child_run(f"alpha {{alpha}}") as child:
         child.log_params({{"alpha": alpha}})
@@ -106,7 +109,8 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
     # Names are text.
     expect(figure(page, EVIL)).to_be_visible()
     expect(widget.locator("dd")).to_have_text([EVIL])
-    assert widget.locator("script, img").count() == 0
+    assert widget.locator("script, img[src=x]").count() == 0
+    check_images(page, widget)
 
     # Of the children their summaries are shown, a moment later.
     children = widget.locator(".children")
@@ -148,6 +152,34 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
     assert html.count("<figure") == 5
     assert EVIL not in html
     page.close()
+
+
+PIXEL = """async image => {
+    await image.decode();
+    const canvas = document.createElement('canvas');
+    const c = canvas.getContext('2d');
+    c.drawImage(image, 0, 0);
+    return [image.naturalWidth, image.naturalHeight, ...c.getImageData(5, 3, 1, 1).data];
+}"""
+
+
+def check_images(page: Page, widget: Locator) -> None:
+    """Each image at its place of the slider, pixel for pixel."""
+    row = widget.locator(f'[data-images="sample {EVIL}"]')
+    slider, image = row.get_by_role("slider"), row.locator("img")
+    row.scroll_into_view_if_needed()
+    seen = set()
+    for number, key in (2, ""), (0, "Home"), (1, "ArrowRight"), (0, "ArrowLeft"):
+        if key:
+            slider.focus()
+            page.keyboard.press(key)
+        expect(row).to_contain_text(f"{number + 1} of 3")
+        expect(image).to_have_attribute("alt", f"sample {EVIL}, {number + 1} of 3")
+        wanted = [6, 4, 10 + 40 * number, 0, number, 255]
+        assert image.evaluate(PIXEL) == wanted
+        seen.add(image.get_attribute("data-path"))
+    assert len(seen) == 3
+    chromium.shot(page, "widget-images")
 
 
 def saved(path: Path) -> nbformat.NotebookNode | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from runstream.widgets.images import image
 from runstream.widgets.watched import MOST_METRICS, Watched
 
 SCRIPT: Final = Path(__file__).with_name("static") / "widget.js"
@@ -47,7 +48,7 @@ def _widget_class() -> Any:
         # One trait a chart: only what has changed is sent.
         name: traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
         for name in (
-            "run", "log", "children", *(f"chart_{n}" for n in range(MOST_METRICS))
+            "run", "log", "children", "images", *(f"chart_{n}" for n in range(MOST_METRICS))
         )
     }  # fmt: skip
     synced["series"] = traitlets.List().tag(sync=True)
@@ -96,6 +97,9 @@ class Front:
                     for child in watched.children
                 ]
             },
+            "images": {
+                "rows": [{"metric": name, "values": values} for name, values in watched.images.items()]
+            },
             "notice": notice,
             "live": live,
         }
@@ -139,4 +143,12 @@ def _line(watched: Watched, wish: dict[str, Any]) -> dict[str, Any]:
     return line.message() if line is not None else {"axis": "step", "raw": True}
 
 
-_WISHES: Final[dict[str, Callable[[Watched, dict[str, Any]], dict[str, Any]]]] = {"line": _line}
+def _image(watched: Watched, wish: dict[str, Any]) -> dict[str, Any]:
+    """An image: `path`."""
+    return image(watched.run, str(wish["path"]))
+
+
+_WISHES: Final[dict[str, Callable[[Watched, dict[str, Any]], dict[str, Any]]]] = {
+    "line": _line,
+    "image": _image,
+}

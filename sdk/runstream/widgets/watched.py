@@ -14,6 +14,7 @@ from runstream.core.record import FINAL
 from runstream.core.run import Run
 from runstream.errors import NotFoundError
 from runstream.widgets.data import MOST_CHILDREN, as_lists, children_of, properties_of, tail_of
+from runstream.widgets.images import images_of
 from runstream.widgets.lines import Line, line_of_buckets, line_of_elements, rows_message
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Watched:
     """As of `widget_data`, with `Reduced` where the values are many."""
     charts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Lines and rows by metric, as the front end takes them."""
+    images: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Path and step of each, by metric."""
     children: list[dict[str, Any]] = field(default_factory=list)
     child_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """The last number of each metric, by run id."""
@@ -264,6 +267,8 @@ class Watched:
             for series in columns:
                 if not series.column and len(series):
                     chart["line"] = line_of_elements(series).message()
+                    if images := images_of(self.run.id, series):
+                        self.images = {**self.images, metric: images}
             if rows := [series for series in columns if series.column and len(series)]:
                 chart["rows"] = rows_message(rows)
             self.charts[metric] = chart

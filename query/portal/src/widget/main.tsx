@@ -6,8 +6,10 @@ import base from "../pages/styles/base.css?inline";
 import charts from "../pages/styles/charts.css?inline";
 import parts from "../pages/styles/parts.css?inline";
 import run from "../pages/styles/run.css?inline";
+import tables from "../pages/styles/tables.css?inline";
 import tokens from "../pages/styles/tokens.css?inline";
 import own from "./widget.css?inline";
+import { ownKeys } from "./keys";
 import { isDark, onTheme } from "./theme";
 import type { Model } from "./state";
 import { Widget } from "./widget";
@@ -15,7 +17,7 @@ import { Wishes } from "./wishes";
 
 const STYLES = [
   tokens.replace(/:root\[data-theme="?dark"?\]/g, ":host([data-theme=dark])").replaceAll(":root", ":host"),
-  base, parts, charts, run, own,
+  base, parts, charts, tables, run, own,
 ].join("\n");
 
 function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
@@ -38,10 +40,12 @@ function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
     frame ||= requestAnimationFrame(draw);
   };
   const unwatch = onTheme(later);
+  const free = ownKeys(el, root);
   model.on("change", later);
   draw();
   return () => {
     unwatch();
+    free();
     cancelAnimationFrame(frame);
     model.off("change", later);
     wishes.close();

@@ -4,10 +4,11 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Linked } from "../charts/linked";
 import type { Palette } from "../charts/palette";
 import { count, plural, short } from "../data/numbers";
-import { panelsOf } from "../data/series";
+import { panelsOf, wordOf } from "../data/series";
 import { duration, moment } from "../data/times";
 import { LineChart, RowsChart } from "./chart";
 import { Children } from "./children";
+import { Images } from "./images";
 import { chartsOf, isTile, seriesOf, type Model, type Properties } from "./state";
 import type { Wishes } from "./wishes";
 import { statusWords } from "./words";
@@ -31,6 +32,7 @@ export function Widget({ model, wishes, palette }: Props) {
       {run.error && <pre class="problem">{run.error}</pre>}
       <Facts run={run} />
       <Metrics model={model} wishes={wishes} palette={palette} url={run.portal_url} />
+      <Images told={model.get("images")} wishes={wishes} />
       <Children told={model.get("children")} parent={run} palette={palette} />
       <Log text={(model.get("log") as { text?: string } | null)?.text ?? ""} />
     </section>
@@ -127,7 +129,7 @@ function Metrics({ model, wishes, palette, url }: Props & { url: string }) {
           {tiles.map((panel) => (
             <li key={panel.metric} class="tile">
               <span class="quiet text" title={panel.metric}>{panel.metric}</span>
-              <b title={String(panel.last)}>{short(panel.last!, 6)}</b>
+              <b title={String(panel.last)}>{wordOf(panel) ?? short(panel.last!, 6)}</b>
             </li>
           ))}
         </ul>
