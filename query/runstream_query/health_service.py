@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from runstream.v1 import health_service_pb2 as messages
 from runstream.v1 import run_pb2
-from runstream_query.barrier import CONSUMERS, event_of
+from runstream_query.barrier import CONSUMERS, SUMMARIES, event_of
 from runstream_query.services import Service
 from runstream_query.sql import ask_rows
-from runstream_query.status import WRITER_ENDED, WRITER_STARTED
+from runstream_query.status import WRITER_DRAINED, WRITER_ENDED, WRITER_STARTED
 from runstream_query.stored import LOST, ONE_REFUSAL
 from runstream_store.errors import StoreError
 from runstream_store.hot import HotState
@@ -66,6 +66,17 @@ SELECT writer, hex(event) AS event FROM (
 )
 ORDER BY began DESC LIMIT {_WRITERS}
 """
+# Writers that ended by an event that more was to follow, and of which nobody said since that all has arrived.
+_UNSENT: Final = f"""
+SELECT hex(started) AS started, hex(ended) AS ended FROM (
+    SELECT argMaxIf(e.event, e.precedence, e.kind = {WRITER_STARTED}) AS started,
+        argMaxIf(e.event, e.precedence, e.kind = {WRITER_ENDED}) AS ended, max(e.received_time) AS at
+    FROM run_events AS e WHERE e.kind IN ({WRITER_STARTED}, {WRITER_ENDED}, {WRITER_DRAINED})
+    GROUP BY e.workspace, e.run, e.writer
+    HAVING countIf(e.kind = {WRITER_ENDED}) > 0 AND countIf(e.kind = {WRITER_DRAINED}) = 0
+)
+ORDER BY at DESC LIMIT {_WRITERS}
+"""
 
 
 class HealthServicer:
@@ -107,12 +118,14 @@ class HealthServicer:
                 applied = await self._hot.applied(topic, topic, partition, epoch)  # before the end is known
                 first, end = await self._log.bounds(topic, partition)
                 done = first if applied is None else applied + 1
+                summarised = await self._hot.applied(SUMMARIES, topic, partition, epoch)
                 response.lags.add(
                     topic=topic,
                     partition=partition,
                     first_offset=first,
                     next_offset=end,
                     waiting=max(0, end - done),
+                    unsummarised=0 if summarised is None else max(0, done - summarised - 1),
                 )
 
     async def _rows(self, response: messages.GetHealthResponse) -> None:
@@ -125,19 +138,26 @@ class HealthServicer:
             response.dead_letters.add(**row)
         for row in await self._ask(_EXPIRED):
             response.expired.add(**row)
-        response.hosts.extend(await self._hosts(await self._ask(_OPEN)))
+        response.hosts.extend(await self._hosts(await self._ask(_OPEN), await self._ask(_UNSENT)))
 
-    async def _hosts(self, rows: Sequence[dict[str, Any]]) -> list[messages.WritingHost]:
-        """Writers that have not ended, by machine."""
-        alive = await self._hot.lease_alive([row["writer"] for row in rows], time.time_ns())
-        writers, responding = Counter[str](), Counter[str]()
-        for row, responds in zip(rows, alive, strict=True):
+    async def _hosts(
+        self, open_writers: Sequence[dict[str, Any]], ended: Sequence[dict[str, Any]]
+    ) -> list[messages.WritingHost]:
+        """Writers that have not ended, and those with records to send, by machine."""
+        alive = await self._hot.lease_alive([row["writer"] for row in open_writers], time.time_ns())
+        writers, responding, unsent = Counter[str](), Counter[str](), Counter[str]()
+        for row in ended:
+            if event_of(row["ended"]).writer_ended.drain_follows:
+                unsent[event_of(row["started"]).writer_started.host] += 1
+        for row, responds in zip(open_writers, alive, strict=True):
             started: run_pb2.WriterStarted = event_of(row["event"]).writer_started
             writers[started.host] += 1
             responding[started.host] += responds
         return [
-            messages.WritingHost(host=host, writers=count, responding=responding[host])
-            for host, count in sorted(writers.items())
+            messages.WritingHost(
+                host=host, writers=writers[host], responding=responding[host], unsent=unsent[host]
+            )
+            for host in sorted(writers.keys() | unsent.keys())
         ]
 
     async def _ask(self, sql: str) -> list[dict[str, Any]]:

@@ -68,7 +68,10 @@ def test_the_first_paint_has_content(site: Site, visitor: Visit) -> None:
     page.goto(visitor.base + site.full)
     expect(page.get_by_role("heading", name="brave-fern")).to_be_visible()
     expect(page.get_by_text("3,295.7")).to_be_visible()
-    assert not [url for url in calls if "GetRun" in url or "ListSeries" in url]
+    page.goto(visitor.base + compared(site))
+    expect(page.get_by_role("heading", name="Compare 6 runs")).to_be_visible()
+    asked = ("GetRun", "ListSeries", "SearchRuns")
+    assert not [url for url in calls if url.endswith(asked)]
 
 
 def test_every_kind_of_metric_is_drawn_as_what_it_is(site: Site, visitor: Visit, tmp_path: Path) -> None:
@@ -191,6 +194,46 @@ def test_the_ledger_is_on_the_page(site: Site, visitor: Visit) -> None:
     assert int(row["logged"].replace(",", "")) > LONG
 
 
+_ATTEMPT = """
+import sys
+from runstream import Experiment, Workspace
+
+sign, first, last = map(int, sys.argv[1:])
+run = Experiment(Workspace.from_config(), "again").start_logging(run_id="relaunched")
+for step in range(first, last):
+    run.log("loss", float(sign * step), step=step)
+run.complete()
+"""
+
+
+def test_what_an_older_attempt_logged_can_be_seen(site: Site, visitor: Visit, tmp_path: Path) -> None:
+    logged = {1: (-1, 0, 50), 2: (1, 20, 40), 3: (1000, 30, 60)}
+    for arguments in logged.values():
+        done = site.place.script(_ATTEMPT, *map(str, arguments), RUNSTREAM_DRAIN="1")
+        assert done.returncode == 0, done.stderr
+    page = visitor.open("/w/local/r/relaunched", ".run-head")
+    page.get_by_role("link", name="3 attempts").click()
+    expect(page.locator("[data-attempt]")).to_have_count(3)
+    expect(page.locator("[data-attempt] input:checked")).to_have_count(1)
+    expect(page.get_by_role("heading", name="What attempt 3 logged")).to_be_visible()
+    for attempt, (sign, first, last) in logged.items():
+        page.locator(f'[data-attempt="{attempt}"] input').check()
+        expect(page.get_by_role("heading", name=f"What attempt {attempt} logged")).to_be_visible()
+        expect(page).to_have_url(re.compile(f"attempt={attempt}"))
+        expect(page.locator('[data-chart="loss"] .chart-figure')).to_contain_text(re.compile(r"\d"))
+        rows = chart_csv(page, "loss", tmp_path)
+        assert [(int(row["step"]), float(row["value"])) for row in rows] == [
+            (step, float(sign * step)) for step in range(first, last)
+        ]
+    shot(page, "attempts")
+    page.get_by_role("link", name=re.compile("^metrics")).click()
+    rows = chart_csv(page, "loss", tmp_path)
+    counts = [(-1, 0, 20), (1, 20, 30), (1000, 30, 60)]
+    assert [(int(row["step"]), float(row["value"])) for row in rows] == [
+        (step, float(sign * step)) for sign, first, last in counts for step in range(first, last)
+    ]
+
+
 def test_what_others_wrote_does_nothing(site: Site, visitor: Visit) -> None:
     run = f"/w/local/r/{site.ids['hostile']}"
     evil = quote(EVIL.partition("</")[0])
@@ -275,6 +318,8 @@ def test_how_the_server_is(site: Site, visitor: Visit) -> None:
     engines = page.get_by_role("region", name="Engines")
     expect(engines.locator("tbody tr")).to_have_count(4)
     expect(engines.get_by_text("answers")).to_have_count(4)
+    way = page.get_by_role("region", name="On the way")
+    assert way.locator("tbody tr td:first-child").all_inner_texts() == ["spools", "event log", "tables"]
     tables = page.get_by_role("region", name="Tables")
     expect(tables.locator("tr", has_text="points")).to_contain_text(re.compile(r"points\s*[1-9][\d,]*"))
 

@@ -17,7 +17,7 @@ from runstream.v1 import error_pb2, health_service_pb2, ingest_service_pb2, poin
 from runstream.v1 import query_service_pb2 as reading
 from runstream.v1 import run_service_pb2 as messages
 from runstream_ingest.writers.loop import WriterLoop
-from runstream_ingest.writers.runs import RunsSink
+from runstream_ingest.writers.runs import Events, RunsSink
 from runstream_query.access import Access, Caller
 from runstream_query.errors import (
     FailedPrecondition,
@@ -477,6 +477,32 @@ async def test_how_the_server_is(site: Site) -> None:
     assert (expired.topic, expired.first, expired.records) == ("points", 7, 3)
     (here,) = (host for host in found.hosts if host.host == "here")
     assert (here.writers, here.responding) == (1, 1)
+
+
+async def test_what_is_on_its_way(site: Site) -> None:
+    """Who ended and has records to send is counted by machine, until its sender has sent all."""
+    run = await site.start()
+    await site.get(run)
+
+    async def told() -> list[tuple[int, int]]:
+        found = await site.call("GetHealth", health_service_pb2.GetHealthRequest(), TOKEN)
+        return [(host.writers, host.unsent) for host in found.hosts if host.host == "node-7"]
+
+    assert await told() == []
+    writer, t = bytes([77]) * 16, time.time_ns()
+
+    async def event(seq: int, **content: Any) -> None:
+        sent = run_pb2.RunEvent(run=run, seq=seq, time_ns=t + seq, **content)
+        batch = run_pb2.RunEventBatch(writer=writer, events=[sent])
+        for table, block in RunsSink().build([Events(t, batch)]):
+            await site.tables.insert(table, block)
+
+    await event(1, writer_started=run_pb2.WriterStarted(role=run_pb2.WRITER_ROLE_WORKER, host="node-7"))
+    assert await told() == [(1, 0)]
+    await event(2, writer_ended=run_pb2.WriterEnded(outcome=run_pb2.WRITER_OUTCOME_CLEAN, drain_follows=True))
+    assert await told() == [(0, 1)]
+    await event(3, writer_drained=run_pb2.WriterDrained(seq_end=5))
+    assert await told() == []
 
 
 async def test_how_the_server_is_when_an_engine_is_away(site: Site) -> None:

@@ -16,33 +16,33 @@ from runstream.v1 import error_pb2 as runstream_dot_v1_dot_error__pb2
 from runstream.v1 import query_service_pb2 as runstream_dot_v1_dot_query__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!runstream/v1/health_service.proto\x12\x0crunstream.v1\x1a\x18runstream/v1/error.proto\x1a runstream/v1/query_service.proto\"\x12\n\x10GetHealthRequest\"i\n\x0c\x45ngineHealth\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.runstream.v1.EngineRole\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x10\n\x08survives\x18\x04 \x01(\t\"l\n\x0cPartitionLag\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x14\n\x0c\x66irst_offset\x18\x03 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x04\x12\x0f\n\x07waiting\x18\x05 \x01(\x04\"F\n\tTableSize\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05parts\x18\x04 \x01(\x04\"B\n\tDiskSpace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nfree_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"[\n\tFileSpace\x12\x0f\n\x07uploads\x18\x01 \x01(\x04\x12\x14\n\x0cupload_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x63ontents\x18\x03 \x01(\x04\x12\x15\n\rcontent_bytes\x18\x04 \x01(\x04\"\xba\x01\n\x0b\x44\x65\x61\x64Letters\x12\r\n\x05topic\x18\x01 \x01(\t\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07records\x18\x04 \x01(\x04\x12\x10\n\x08\x65lements\x18\x05 \x01(\x04\x12\x0c\n\x04runs\x18\x06 \x01(\x04\x12\x14\n\x0clast_time_ns\x18\x07 \x01(\x10\x12\x11\n\tworkspace\x18\x08 \x01(\t\x12\x0b\n\x03run\x18\t \x01(\t\"@\n\x0bWritingHost\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07writers\x18\x02 \x01(\x04\x12\x12\n\nresponding\x18\x03 \x01(\x04\"\x8f\x03\n\x11GetHealthResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07time_ns\x18\x02 \x01(\x10\x12+\n\x07\x65ngines\x18\x03 \x03(\x0b\x32\x1a.runstream.v1.EngineHealth\x12(\n\x04lags\x18\x04 \x03(\x0b\x32\x1a.runstream.v1.PartitionLag\x12\'\n\x06tables\x18\x05 \x03(\x0b\x32\x17.runstream.v1.TableSize\x12&\n\x05\x64isks\x18\x06 \x03(\x0b\x32\x17.runstream.v1.DiskSpace\x12&\n\x05\x66iles\x18\x07 \x01(\x0b\x32\x17.runstream.v1.FileSpace\x12/\n\x0c\x64\x65\x61\x64_letters\x18\x08 \x03(\x0b\x32\x19.runstream.v1.DeadLetters\x12-\n\x07\x65xpired\x18\t \x03(\x0b\x32\x1c.runstream.v1.ExpiredRecords\x12(\n\x05hosts\x18\n \x03(\x0b\x32\x19.runstream.v1.WritingHost*\x8a\x01\n\nEngineRole\x12\x1b\n\x17\x45NGINE_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NGINE_ROLE_LOG\x10\x01\x12\x16\n\x12\x45NGINE_ROLE_TABLES\x10\x02\x12\x17\n\x13\x45NGINE_ROLE_OBJECTS\x10\x03\x12\x19\n\x15\x45NGINE_ROLE_HOT_STATE\x10\x04\x32]\n\rHealthService\x12L\n\tGetHealth\x12\x1e.runstream.v1.GetHealthRequest\x1a\x1f.runstream.v1.GetHealthResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!runstream/v1/health_service.proto\x12\x0crunstream.v1\x1a\x18runstream/v1/error.proto\x1a runstream/v1/query_service.proto\"\x12\n\x10GetHealthRequest\"i\n\x0c\x45ngineHealth\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.runstream.v1.EngineRole\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x10\n\x08survives\x18\x04 \x01(\t\"\x82\x01\n\x0cPartitionLag\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x14\n\x0c\x66irst_offset\x18\x03 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x04\x12\x0f\n\x07waiting\x18\x05 \x01(\x04\x12\x14\n\x0cunsummarised\x18\x06 \x01(\x04\"F\n\tTableSize\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05parts\x18\x04 \x01(\x04\"B\n\tDiskSpace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nfree_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"[\n\tFileSpace\x12\x0f\n\x07uploads\x18\x01 \x01(\x04\x12\x14\n\x0cupload_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x63ontents\x18\x03 \x01(\x04\x12\x15\n\rcontent_bytes\x18\x04 \x01(\x04\"\xba\x01\n\x0b\x44\x65\x61\x64Letters\x12\r\n\x05topic\x18\x01 \x01(\t\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.runstream.v1.ErrorCode\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07records\x18\x04 \x01(\x04\x12\x10\n\x08\x65lements\x18\x05 \x01(\x04\x12\x0c\n\x04runs\x18\x06 \x01(\x04\x12\x14\n\x0clast_time_ns\x18\x07 \x01(\x10\x12\x11\n\tworkspace\x18\x08 \x01(\t\x12\x0b\n\x03run\x18\t \x01(\t\"P\n\x0bWritingHost\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07writers\x18\x02 \x01(\x04\x12\x12\n\nresponding\x18\x03 \x01(\x04\x12\x0e\n\x06unsent\x18\x04 \x01(\x04\"\x8f\x03\n\x11GetHealthResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07time_ns\x18\x02 \x01(\x10\x12+\n\x07\x65ngines\x18\x03 \x03(\x0b\x32\x1a.runstream.v1.EngineHealth\x12(\n\x04lags\x18\x04 \x03(\x0b\x32\x1a.runstream.v1.PartitionLag\x12\'\n\x06tables\x18\x05 \x03(\x0b\x32\x17.runstream.v1.TableSize\x12&\n\x05\x64isks\x18\x06 \x03(\x0b\x32\x17.runstream.v1.DiskSpace\x12&\n\x05\x66iles\x18\x07 \x01(\x0b\x32\x17.runstream.v1.FileSpace\x12/\n\x0c\x64\x65\x61\x64_letters\x18\x08 \x03(\x0b\x32\x19.runstream.v1.DeadLetters\x12-\n\x07\x65xpired\x18\t \x03(\x0b\x32\x1c.runstream.v1.ExpiredRecords\x12(\n\x05hosts\x18\n \x03(\x0b\x32\x19.runstream.v1.WritingHost*\x8a\x01\n\nEngineRole\x12\x1b\n\x17\x45NGINE_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NGINE_ROLE_LOG\x10\x01\x12\x16\n\x12\x45NGINE_ROLE_TABLES\x10\x02\x12\x17\n\x13\x45NGINE_ROLE_OBJECTS\x10\x03\x12\x19\n\x15\x45NGINE_ROLE_HOT_STATE\x10\x04\x32]\n\rHealthService\x12L\n\tGetHealth\x12\x1e.runstream.v1.GetHealthRequest\x1a\x1f.runstream.v1.GetHealthResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.health_service_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_ENGINEROLE']._serialized_start=1239
-  _globals['_ENGINEROLE']._serialized_end=1377
+  _globals['_ENGINEROLE']._serialized_start=1278
+  _globals['_ENGINEROLE']._serialized_end=1416
   _globals['_GETHEALTHREQUEST']._serialized_start=111
   _globals['_GETHEALTHREQUEST']._serialized_end=129
   _globals['_ENGINEHEALTH']._serialized_start=131
   _globals['_ENGINEHEALTH']._serialized_end=236
-  _globals['_PARTITIONLAG']._serialized_start=238
-  _globals['_PARTITIONLAG']._serialized_end=346
-  _globals['_TABLESIZE']._serialized_start=348
-  _globals['_TABLESIZE']._serialized_end=418
-  _globals['_DISKSPACE']._serialized_start=420
-  _globals['_DISKSPACE']._serialized_end=486
-  _globals['_FILESPACE']._serialized_start=488
-  _globals['_FILESPACE']._serialized_end=579
-  _globals['_DEADLETTERS']._serialized_start=582
-  _globals['_DEADLETTERS']._serialized_end=768
-  _globals['_WRITINGHOST']._serialized_start=770
-  _globals['_WRITINGHOST']._serialized_end=834
-  _globals['_GETHEALTHRESPONSE']._serialized_start=837
-  _globals['_GETHEALTHRESPONSE']._serialized_end=1236
-  _globals['_HEALTHSERVICE']._serialized_start=1379
-  _globals['_HEALTHSERVICE']._serialized_end=1472
+  _globals['_PARTITIONLAG']._serialized_start=239
+  _globals['_PARTITIONLAG']._serialized_end=369
+  _globals['_TABLESIZE']._serialized_start=371
+  _globals['_TABLESIZE']._serialized_end=441
+  _globals['_DISKSPACE']._serialized_start=443
+  _globals['_DISKSPACE']._serialized_end=509
+  _globals['_FILESPACE']._serialized_start=511
+  _globals['_FILESPACE']._serialized_end=602
+  _globals['_DEADLETTERS']._serialized_start=605
+  _globals['_DEADLETTERS']._serialized_end=791
+  _globals['_WRITINGHOST']._serialized_start=793
+  _globals['_WRITINGHOST']._serialized_end=873
+  _globals['_GETHEALTHRESPONSE']._serialized_start=876
+  _globals['_GETHEALTHRESPONSE']._serialized_end=1275
+  _globals['_HEALTHSERVICE']._serialized_start=1418
+  _globals['_HEALTHSERVICE']._serialized_end=1511
 # @@protoc_insertion_point(module_scope)

@@ -106,6 +106,7 @@ class PartitionLag(google.protobuf.message.Message):
     FIRST_OFFSET_FIELD_NUMBER: builtins.int
     NEXT_OFFSET_FIELD_NUMBER: builtins.int
     WAITING_FIELD_NUMBER: builtins.int
+    UNSUMMARISED_FIELD_NUMBER: builtins.int
     topic: builtins.str
     """Topic."""
     partition: builtins.int
@@ -116,6 +117,8 @@ class PartitionLag(google.protobuf.message.Message):
     """Offset that the next record will get: the number of records that there ever were."""
     waiting: builtins.int
     """Records that are not in the tables yet."""
+    unsummarised: builtins.int
+    """Records in the tables that the summaries of runs, which searches read, may not hold yet; 0 also where nothing is known of it."""
     def __init__(
         self,
         *,
@@ -124,8 +127,9 @@ class PartitionLag(google.protobuf.message.Message):
         first_offset: builtins.int = ...,
         next_offset: builtins.int = ...,
         waiting: builtins.int = ...,
+        unsummarised: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["first_offset", b"first_offset", "next_offset", b"next_offset", "partition", b"partition", "topic", b"topic", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_offset", b"first_offset", "next_offset", b"next_offset", "partition", b"partition", "topic", b"topic", "unsummarised", b"unsummarised", "waiting", b"waiting"]) -> None: ...
 
 global___PartitionLag = PartitionLag
 
@@ -267,27 +271,33 @@ global___DeadLetters = DeadLetters
 
 @typing.final
 class WritingHost(google.protobuf.message.Message):
-    """Processes on a machine that log and have not ended."""
+    """Processes on a machine that log, or whose last records are there still."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HOST_FIELD_NUMBER: builtins.int
     WRITERS_FIELD_NUMBER: builtins.int
     RESPONDING_FIELD_NUMBER: builtins.int
+    UNSENT_FIELD_NUMBER: builtins.int
     host: builtins.str
     """Name of the machine."""
     writers: builtins.int
     """Writers that have not ended."""
     responding: builtins.int
     """Of them, those of which a sender says that they live."""
+    unsent: builtins.int
+    """Writers that have ended and whose last records are not all in the log: they wait in a spool for the machine's sender. How many records these are
+    no sender says.
+    """
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         writers: builtins.int = ...,
         responding: builtins.int = ...,
+        unsent: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "responding", b"responding", "writers", b"writers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "responding", b"responding", "unsent", b"unsent", "writers", b"writers"]) -> None: ...
 
 global___WritingHost = WritingHost
 
@@ -341,7 +351,7 @@ class GetHealthResponse(google.protobuf.message.Message):
 
     @property
     def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WritingHost]:
-        """Machines with writers that have not ended, by name; of the 10,000 writers that began last."""
+        """Machines with writers that have not ended or have records to send, by name; of the 10,000 writers of each kind that began last."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { health as service } from "../api/clients";
-import type { GetHealthResponse } from "../api/gen/health_service_pb";
+import type { GetHealthResponse, PartitionLag } from "../api/gen/health_service_pb";
 import { runPath } from "../data/address";
 import { concernsOf, roleName } from "../data/health";
 import { bytes, count, plural } from "../data/numbers";
@@ -41,6 +41,7 @@ function Told({ health }: { health: GetHealthResponse }) {
       </section>
       <div class="health-columns">
         <Engines health={health} />
+        <Pipeline health={health} />
         <Lags health={health} />
         <Tables health={health} />
         <Space health={health} />
@@ -77,6 +78,28 @@ function Engines({ health }: { health: GetHealthResponse }) {
           <td>{one.problem ? <span class="bad"><Text text={one.problem} /></span> : <span class="good">answers</span>}</td>
         </tr>
       ))}
+    </Table>
+  );
+}
+
+/** From the machines that log to what is searched: what waits before each part. */
+function Pipeline({ health }: { health: GetHealthResponse }) {
+  const sum = (of: (lag: PartitionLag) => bigint): bigint => health.lags.reduce((all, one) => all + of(one), 0n);
+  const unsent = health.hosts.reduce((all, one) => all + one.unsent, 0n);
+  const writing = health.hosts.reduce((all, one) => all + one.writers, 0n);
+  const waiting = sum((lag) => lag.waiting);
+  const unsummarised = sum((lag) => lag.unsummarised);
+  return (
+    <Table title="On the way" head={["from", "to", "waiting"]} numbers={[2]}>
+      <tr>
+        <td>spools</td>
+        <td>event log</td>
+        <td class={`number ${unsent ? "wait" : "quiet"}`} title={`Senders do not say how much waits on their machines. ${plural(writing, "process", "processes")} may be logging now.`}>
+          {unsent ? `${plural(unsent, "process", "processes")} ended, not all sent` : writing ? "what is logged now" : "nobody logs"}
+        </td>
+      </tr>
+      <tr><td>event log</td><td>tables</td><td class={`number ${waiting ? "wait" : "quiet"}`}>{plural(waiting, "record")}</td></tr>
+      <tr><td>tables</td><td>summaries of runs</td><td class={`number ${unsummarised ? "wait" : "quiet"}`}>{plural(unsummarised, "record")}</td></tr>
     </Table>
   );
 }
@@ -132,8 +155,8 @@ function Space({ health }: { health: GetHealthResponse }) {
       })}
       {files && (
         <dl class="facts">
-          <div><dt>Files uploaded</dt><dd>{count(files.uploads)}, {bytes(files.uploadBytes)}</dd></div>
-          <div><dt>Stored, each content once</dt><dd>{count(files.contents)}, {bytes(files.contentBytes)}</dd></div>
+          <div><dt>Files uploaded</dt><dd>{plural(files.uploads, "file")}, {bytes(files.uploadBytes)}</dd></div>
+          <div><dt>Stored, each content once</dt><dd>{plural(files.contents, "content")}, {bytes(files.contentBytes)}</dd></div>
         </dl>
       )}
     </section>
@@ -179,15 +202,16 @@ function Expired({ health }: { health: GetHealthResponse }) {
 }
 
 function Hosts({ health }: { health: GetHealthResponse }) {
+  if (!health.hosts.length) return <section><h2>Logging now</h2><p class="quiet">No process is logging.</p></section>;
   const writers = health.hosts.reduce((sum, one) => sum + one.writers, 0n);
-  if (!writers) return <section><h2>Logging now</h2><p class="quiet">No process is logging.</p></section>;
   return (
-    <Table title="Logging now" note={`${plural(writers, "process", "processes")} that have not ended`} head={["machine", "processes", "of them heard of"]} numbers={[1, 2]}>
+    <Table title="Logging now" note={`${plural(writers, "process", "processes")} that have not ended`} head={["machine", "processes", "of them heard of", "ended, not all sent"]} numbers={[1, 2, 3]}>
       {health.hosts.map((one) => (
         <tr key={one.host}>
           <td>{one.host ? <Text text={one.host} /> : <span class="quiet">not known</span>}</td>
           <td class="number">{count(one.writers)}</td>
           <td class={`number ${one.responding < one.writers ? "wait" : ""}`}>{count(one.responding)}</td>
+          <td class={`number ${one.unsent ? "wait" : "quiet"}`}>{count(one.unsent)}</td>
         </tr>
       ))}
     </Table>
