@@ -142,6 +142,63 @@ def test_a_shared_link_shows_one_run_until_it_is_revoked(
         expect(seen.get_by_role("alert")).to_contain_text("expired, or was taken back")
 
 
+_WITH_FILES = """
+import numpy as np
+from pathlib import Path
+from runstream import Experiment, Workspace
+
+run = Experiment(Workspace.from_config(), "files").start_logging(display_name="quiet-finch")
+for n in range(2):
+    run.log_image("sample", plot=np.full((3, 5, 3), 100 + n, np.uint8))
+for name in "one", "two":
+    Path(f"{name}.txt").write_text(f"what {name} says")
+    run.upload_file(f"outputs/{name}.txt", f"{name}.txt")
+run.complete()
+print(run.id)
+"""
+
+
+def test_previews_work_through_a_shared_link_until_it_is_revoked(
+    site: Site, visitor: Visit, browser: Browser
+) -> None:
+    done = site.place.script(_WITH_FILES, RUNSTREAM_DRAIN="1")
+    assert done.returncode == 0, done.stderr
+    page = visitor.open(f"/w/local/r/{done.stdout.split()[-1]}", ".run-head")
+    page.get_by_role("button", name="Share").click()
+    page.get_by_role("button", name="Make the link").click()
+    link = page.locator("dialog code").inner_text()
+    with visit(browser, site.server.http, None) as guest:
+        guest.expected += ["401", "403"]
+        seen = guest.open(link.removeprefix(site.server.http), ".run-head")
+        tabs = seen.get_by_role("navigation", name="Parts of the run")
+        tabs.get_by_role("link", name="images").click()
+        image = seen.locator('[data-images="sample"] img')
+        width = "image => image.decode().then(() => image.naturalWidth)"
+        assert image.evaluate(width) == 5
+        seen.get_by_role("slider").focus()
+        before = image.get_attribute("src")
+        seen.keyboard.press("ArrowLeft")
+        expect(image).not_to_have_attribute("src", str(before))
+        assert image.evaluate(width) == 5
+        address = f"{site.server.http}{image.get_attribute('src')}"
+        assert address.startswith(link)  # below the link, so that it can be taken back
+        tabs.get_by_role("link", name="files").click()
+        seen.get_by_role("button", name="one.txt").click()
+        expect(seen.locator(".file-text")).to_have_text("what one says")
+        download = str(seen.get_by_role("link", name="Download").get_attribute("href"))
+        assert guest.context.request.get(site.server.http + download).text() == "what one says"
+
+        page.get_by_role("button", name="Revoke").click()
+        expect(page.get_by_text("shows nothing any more")).to_be_visible()
+        seen.wait_for_timeout(1500)  # what other query services may remember for a second
+        seen.get_by_role("button", name="two.txt").click()
+        expect(seen.locator(".problem")).to_be_visible()
+        assert seen.get_by_text("what two says").count() == 0
+        for gone in address, site.server.http + download:
+            answer = guest.context.request.get(gone)
+            assert (answer.status, b"what" in answer.body()) == (401, False)
+
+
 def test_a_filter_is_completed_and_says_where_it_is_wrong(site: Site, visitor: Visit) -> None:
     visitor.expected += ["400"]
     page = visitor.open("/w/local/e/diabetes", "[data-run]")
