@@ -1,11 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { AttributeKind } from "../src/api/gen/run_pb";
+import { AttributeKind, RunStatus } from "../src/api/gen/run_pb";
 import { ExperimentSchema, RunSchema, SeriesInfoSchema, type SeriesInfo } from "../src/api/gen/query_service_pb";
 import { ValueType } from "../src/api/gen/point_pb";
 import { comparePath, experimentPath, rangeOf, rangeText, routeOf, runPath } from "../src/data/address";
 import { beginsGroup, cellOf, defaultColumns, groupsFor, numeric, parsed, quoted, titleOf, wantedOf } from "../src/data/columns";
-import { BEST_TAG, bestOfExperiment, finiteFilter } from "../src/data/compare";
+import { BEST_TAG, againMs, bestOfExperiment, finiteFilter } from "../src/data/compare";
 import { ledgerOf, ledgerText } from "../src/data/ledger";
 import { groupsOf, isDrawn, matching, panelsOf, wordOf } from "../src/data/series";
 import { codePoints, offsetOf } from "../src/data/text";
@@ -142,4 +142,15 @@ test("short times are told in milliseconds", () => {
   expect([0, 0.4, 3, 999, 999.6, 3140, 9960, 31_000, 124_000].map(duration)).toEqual([
     "0 ms", "0 ms", "3 ms", "999 ms", "1.0 s", "3.1 s", "10 s", "31 s", "2 min 04 s",
   ]);
+});
+
+test("runs that are compared are looked at soon while something of them is on its way", () => {
+  const now = 1_000_000;
+  const run = (status: RunStatus, endedMs: number, settling = false) => create(RunSchema, { status, settling, endedTimeNs: BigInt(endedMs) * 1_000_000n });
+  const old = run(RunStatus.COMPLETED, now - 3_600_000);
+  const wait = againMs([old], now);
+  expect(againMs([], now)).toBe(wait);
+  for (const moving of [run(RunStatus.RUNNING, 0), run(RunStatus.FAILED, now - 3_600_000, true), run(RunStatus.COMPLETED, now - 1000)]) {
+    expect(againMs([old, moving], now)).toBeLessThan(wait);
+  }
 });
