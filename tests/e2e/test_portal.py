@@ -225,6 +225,7 @@ def test_what_an_older_attempt_logged_can_be_seen(site: Site, visitor: Visit, tm
         assert [(int(row["step"]), float(row["value"])) for row in rows] == [
             (step, float(sign * step)) for step in range(first, last)
         ]
+    assert violations(page) == []
     shot(page, "attempts")
     page.get_by_role("link", name=re.compile("^metrics")).click()
     rows = chart_csv(page, "loss", tmp_path)
@@ -362,9 +363,11 @@ def test_each_page_is_accessible_and_fits_a_phone(site: Site, browser: Browser, 
                 page = guest.open(path, wait)
                 page.wait_for_load_state("networkidle")
                 assert violations(page) == []
-                wide = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
-                assert wide <= 0, f"{name} is {wide} px wider than {width}"
-                shot(page, f"{name}-{width}-{theme}")
+                for narrower in (width, 1024) if width == 1440 else (width,):
+                    page.set_viewport_size({"width": narrower, "height": height})
+                    wide = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
+                    assert wide <= 0, f"{name} is {wide} px wider than {narrower}"
+                    shot(page, f"{name}-{narrower}-{theme}")
 
 
 def compared(site: Site) -> str:
