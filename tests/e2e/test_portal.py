@@ -228,6 +228,8 @@ def test_what_an_older_attempt_logged_can_be_seen(site: Site, visitor: Visit, tm
     assert violations(page) == []
     shot(page, "attempts")
     page.get_by_role("link", name=re.compile("^metrics")).click()
+    expect(page.locator("[data-attempt]")).to_have_count(0)
+    expect(page.locator('[data-chart="loss"] .chart-figure')).to_be_visible()
     rows = chart_csv(page, "loss", tmp_path)
     counts = [(-1, 0, 20), (1, 20, 30), (1000, 30, 60)]
     assert [(int(row["step"]), float(row["value"])) for row in rows] == [
