@@ -132,7 +132,7 @@ class FileFolder:
         if _clone(source, target):
             progress(size)
             return os.fstat(target).st_size
-        if hasattr(os, "posix_fallocate"):
+        if size > _PIECE and hasattr(os, "posix_fallocate"):  # a small one is soon gone: it needs no blocks
             try:
                 os.posix_fallocate(target, 0, size)  # no space for all of it: said before it is copied
             except OSError as error:
