@@ -6,6 +6,9 @@ UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 # When set, a test that needs a real engine fails where it would be skipped.
 export RUNSTREAM_REQUIRE_ENGINES
 
+# Where it is set, each of the hundreds of interpreters that tests start compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo up-cluster test faults lint format proto proto-check proto-release portal portal-check e2e-long bench clean

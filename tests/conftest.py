@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +25,10 @@ settings.load_profile("runstream")
 
 
 def pytest_configure() -> None:
-    """Scripts of tests can be interrupted, also when the tests run in the background of a shell."""
+    """Scripts of tests find what others have compiled, and can be interrupted, also when the tests run in the
+    background of a shell."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
