@@ -183,8 +183,8 @@ class _Stream:
     async def _store_whole(self) -> None:
         """Begins to store what is whole."""
         if self._whole:
+            await self._room.acquire()  # they are given back by `close` when the stream ends meanwhile
             whole, self._whole = self._whole, []
-            await self._room.acquire()
             task = asyncio.create_task(self._store(whole), name="store-chunks")
             self._storing.add(task)
             task.add_done_callback(self._storing.discard)
