@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_BYTES: Final = 1_000
 _FILES: Final = 1
+_FILE_BYTES: Final = 1 << 62  # beyond this the system takes no offset
 
 
 class Handover:
@@ -92,9 +93,9 @@ class Handover:
             (file,) = files
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise ValueError("no file")
-            if offset < 0 or not 1 <= size <= limits.CHUNK_BYTES:
+            if not 0 <= offset < _FILE_BYTES or not 1 <= size <= limits.CHUNK_BYTES:
                 raise ValueError("no chunk")
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
             _close(files)
             return {"error": f"not a request for a chunk of a file: {error}"}
         taking = asyncio.create_task(self._chunks.take(file, offset, size), name="take-chunk")

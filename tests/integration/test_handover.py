@@ -107,12 +107,15 @@ async def test_what_makes_no_sense_is_refused(taker: Taker, tmp_path: Path) -> N
     def raw(request: bytes) -> dict[str, str]:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(taker.path)
-            connection.sendall(request)
+            socket.send_fds(connection, [request], [] if request in without else [file])
             answer = json.loads(connection.makefile().readline())
             assert isinstance(answer, dict)
             return answer
 
-    for request in b"x\n", b"[]\n", b"null\n", b'{"offset": 0, "size": 1}\n':
+    without = {b"x\n", b"[]\n", b"null\n", b'{"offset": 0, "size": 1}\n'}
+    deep, endless = b"[" * 999, b'{"offset": 1e999, "size": 1}\n'
+    far = b'{"offset": 1%s, "size": 1}\n' % (b"0" * 40)
+    for request in *without, deep, endless, far:
         assert set(await asyncio.to_thread(raw, request)) == {"error"}
     assert descriptors(tmp_path / "file") == 1
     os.close(file)
