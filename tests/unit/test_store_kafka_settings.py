@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runstream_store.errors import ConfigError
+from runstream_store.log import shared
 from runstream_store.log.kafka_producer import partition_of
 from runstream_store.log.kafka_settings import KafkaSettings
 
@@ -64,3 +65,9 @@ def test_keys_go_where_other_clients_of_kafka_send_them() -> None:
     assert partition_of(b"21", 1 << 31) == -973932308 & 0x7FFFFFFF
     assert partition_of(b"foobar", 1 << 31) == -790332482 & 0x7FFFFFFF
     assert partition_of(b"", 1 << 31) == 275646681
+
+
+def test_the_address_chooses_the_engine() -> None:
+    assert shared("kafka://a:1,[::1]:9/p?replication=1")
+    assert shared("KAFKA://a/p")
+    assert not shared("sqlite:///a/b")

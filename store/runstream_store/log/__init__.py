@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from runstream_store.errors import ConfigError
 from runstream_store.log.protocol import (
     Capabilities,
@@ -30,7 +28,7 @@ __all__ = [
 
 def shared(url: str) -> bool:
     """Whether several processes may use the log at this address at the same time."""
-    return urlsplit(url).scheme == "kafka"
+    return _scheme(url) == "kafka"
 
 
 async def open_log(url: str) -> EventLog:
@@ -46,7 +44,7 @@ async def open_log(url: str) -> EventLog:
     :raises LogCorrupt: the file is no event log.
     :raises LogUnavailable: no broker answered in time.
     """
-    scheme = urlsplit(url).scheme
+    scheme = _scheme(url)
     if scheme == "sqlite":
         from runstream_store.log.sqlite import SqliteLog
 
@@ -56,3 +54,8 @@ async def open_log(url: str) -> EventLog:
 
         return await KafkaLog.open(url)
     raise ConfigError(f"no event log for {url!r}: expected sqlite:///<path> or kafka://<brokers>/<prefix>")
+
+
+def _scheme(url: str) -> str:
+    """Of an address that need not be one of a single host."""
+    return url.partition("://")[0].lower()

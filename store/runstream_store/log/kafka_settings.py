@@ -15,6 +15,7 @@ from runstream_store.errors import ConfigError
 _DEFAULT_PORT: Final = 9092
 _SECURITY: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI")
+_HOSTS: Final = re.compile(r"([^/?#]*)(.*)", re.DOTALL)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 _ODD: Final = re.compile(r"[^A-Za-z0-9.-]")
 
@@ -71,10 +72,12 @@ class KafkaSettings:
 
         :raises ConfigError: it makes no sense.
         """
-        parts = urlsplit(url)
-        brokers = tuple(_broker(one) for one in parts.netloc.split(",") if one)
+        # Newer Pythons' urlsplit takes no list of hosts with an IPv6 address in it.
+        hosts, rest = _HOSTS.match(url.partition("://")[2]).groups()  # type: ignore[union-attr]
+        parts = urlsplit(rest)
+        brokers = tuple(_broker(one) for one in hosts.split(",") if one)
         prefix = unquote(parts.path.removeprefix("/"))
-        if not brokers or "@" in parts.netloc or not _PREFIX.fullmatch(prefix):
+        if not brokers or "@" in hosts or not _PREFIX.fullmatch(prefix):
             raise ConfigError(
                 f"{_public(url)!r} is no address of a Kafka log: expected kafka://host:port[,host:port…]/prefix,"
                 " the prefix of letters, digits, dots and hyphens"
