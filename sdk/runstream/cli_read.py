@@ -8,7 +8,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,9 @@ def register(commands: Commands) -> None:
     metrics = commands.add_parser("metrics", help="what a run has logged")
     metrics.add_argument("id", metavar="RUN", help="id of the run")
     metrics.add_argument("names", metavar="METRIC", nargs="*", default=[], help="only these")
+    metrics.add_argument(
+        "--attempt", metavar="N", type=count, help="all that this attempt logged; default: what counts"
+    )
     form = metrics.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="every element, a JSON object a line")
     form.add_argument("--csv", action="store_true", help="every element, as CSV with a head line")
@@ -252,16 +255,23 @@ def _duration(run: Run) -> str:
 
 
 def _metrics(arguments: argparse.Namespace) -> int:
+    from runstream.client import Selection
+
     workspace = chosen_workspace(arguments) or "local"
     with connected(arguments.server) as client:
         wait_for_local(arguments.server)
-        _tell_rejections(client.get_run(workspace, arguments.id))  # an error when there is none
+        run = client.get_run(workspace, arguments.id)  # an error when there is none
+        _tell_rejections(run)
+        _check_attempt(run, arguments.attempt)
         if not arguments.json and not arguments.csv:
             return _summary(client, workspace, arguments)
         found = client.get_metrics(
-            workspace, [arguments.id], arguments.names, allow_settling=arguments.now
+            workspace,
+            [arguments.id],
+            Selection(arguments.names, attempt=arguments.attempt or 0),
+            allow_settling=arguments.now,
         ).series
-    _known_names(arguments.names, {series.metric for series in found})
+    _known_names(arguments, {series.metric for series in found})
     if arguments.json:
         for element in _elements(found):
             element["value"] = _json_value(element["value"])
@@ -286,9 +296,19 @@ def _tell_rejections(run: Run) -> None:
         )
 
 
+def _check_attempt(run: Run, attempt: int | None) -> None:
+    from runstream.core.attempts import attempts_of, no_attempt
+
+    attempts = attempts_of(run)
+    if attempt is not None and all(attempt != one.number for one in attempts):
+        raise CommandError(no_attempt(run.ref.run, attempt, attempts), NOT_FOUND)
+
+
 def _summary(client: Client, workspace: str, arguments: argparse.Namespace) -> int:
-    listed = client.list_series(workspace, arguments.id, allow_settling=arguments.now)
-    _known_names(arguments.names, {info.series.metric for info in listed})
+    listed = client.list_series(
+        workspace, arguments.id, attempt=arguments.attempt or 0, allow_settling=arguments.now
+    )
+    _known_names(arguments, {info.series.metric for info in listed})
     rows = [
         (
             info.series.metric,
@@ -303,14 +323,16 @@ def _summary(client: Client, workspace: str, arguments: argparse.Namespace) -> i
     if rows:
         print_table(("METRIC", "COLUMN", "COUNT", "LAST", "DESCRIPTION"), rows, right=(2, 3))
     else:
-        print("The run has logged nothing.", file=sys.stderr)
+        who = "run" if arguments.attempt is None else "attempt"
+        print(f"The {who} has logged nothing.", file=sys.stderr)
     return 0
 
 
-def _known_names(asked: Sequence[str], known: set[str]) -> None:
-    unknown = [name for name in asked if name not in known]
+def _known_names(arguments: argparse.Namespace, known: set[str]) -> None:
+    unknown = [name for name in arguments.names if name not in known]
     if unknown:
-        raise CommandError(f"the run has no metric {', '.join(unknown)}", NOT_FOUND)
+        who = "run" if arguments.attempt is None else "attempt"
+        raise CommandError(f"the {who} has no metric {', '.join(unknown)}", NOT_FOUND)
 
 
 def _elements(found: Iterable[Series]) -> Iterator[dict[str, Any]]:

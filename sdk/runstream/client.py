@@ -111,6 +111,8 @@ class Selection:
     max_step: int | None = None
     min_time_ns: int | None = None
     max_time_ns: int | None = None
+    attempt: int = 0
+    """All that this attempt of each run logged, from 1, hidden by newer ones or not; 0 for what counts."""
 
 
 class Client(Changes, Artifacts, LogReads):
@@ -272,15 +274,17 @@ class Client(Changes, Artifacts, LogReads):
         workspace: str,
         run: str,
         *,
+        attempt: int = 0,
         positions: Positions = (),
         timeout_s: float = _BARRIER_S,
         allow_settling: bool = False,
     ) -> list[query_service_pb2.SeriesInfo]:
-        """The series of a run, in short."""
+        """The series of a run, in short; of one attempt as `Selection.attempt`."""
         from runstream.v1 import point_pb2
         from runstream.v1 import query_service_pb2 as messages
 
-        request = messages.ListSeriesRequest(run=point_pb2.RunRef(workspace=workspace, run=run))
+        ref = point_pb2.RunRef(workspace=workspace, run=run)
+        request = messages.ListSeriesRequest(run=ref, attempt=attempt)
         bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
         return list(
             self._call(_SERVICE + "ListSeries", request, messages.ListSeriesResponse, timeout_s).series
@@ -417,6 +421,7 @@ class Client(Changes, Artifacts, LogReads):
         for name in "min_step", "max_step", "min_time_ns", "max_time_ns":
             if (value := getattr(selected, name)) is not None:
                 setattr(request.selection, name, value)
+        request.selection.attempt = selected.attempt
         bar(request.barrier, positions, timeout_s, allow_settling=allow_settling)
         return request
 

@@ -184,6 +184,80 @@ run.complete()
     assert again.returncode == 0, again.stderr
     wait_for(lambda: desk.ended("mine")["attempts"] == 2, "both attempts")
     assert desk.ended("mine")["status"] == "Completed"
+    read = desk.script(
+        """
+from runstream.errors import NotFoundError
+run = Run(experiment, "mine")
+found = {n: run.get_metrics(attempt=n) for n in (1, 2)}
+assert found[1] == {"loss": [100.0 + s for s in range(10)]}, found
+assert found[2] == {"loss": [200.0 + s for s in range(5, 15)], "more": 1}, found
+assert run.get_metrics("more", attempt=1) == {}
+assert run.get_metrics("loss", attempt=2) == {"loss": found[2]["loss"]}
+first, second = run.get_attempts()
+assert (first.number, first.failed, first.ranks) == (1, 1, ()), first
+assert (second.number, second.failed) == (2, 0), second
+assert first.started_utc < first.ended_utc <= second.started_utc < second.ended_utc
+for wrong in (0, -1, True, "1", 2**40):
+    try:
+        run.get_metrics(attempt=wrong)
+    except UserErrorException as error:
+        assert "an attempt is a number from 1" in str(error)
+    else:
+        raise AssertionError(wrong)
+for name in (None, "loss"):
+    for recursive in (False, True):
+        try:
+            run.get_metrics(name, recursive, attempt=3)
+        except NotFoundError as error:
+            assert str(error) == "run mine has no attempt 3: its attempts are 1, 2", error
+        else:
+            raise AssertionError("there is no attempt 3")
+"""
+    )
+    assert read.returncode == 0, read.stderr
+    told = {n: desk.runstream("metrics", "mine", "--attempt", n) for n in ("1", "2", "3", "0")}
+    assert told["1"].stdout.split() == ["METRIC", "COUNT", "LAST", "loss", "10", "109"], told["1"].stderr
+    assert "more" in told["2"].stdout
+    assert (told["3"].returncode, told["0"].returncode) == (4, 2)
+    assert "run mine has no attempt 3: its attempts are 1, 2" in told["3"].stderr
+    csv = desk.runstream("metrics", "mine", "loss", "--attempt", "1", "--csv").stdout
+    assert [float(line.rpartition(",")[2]) for line in csv.split()[1:]] == [100.0 + s for s in range(10)]
+    missing = desk.runstream("metrics", "mine", "more", "--attempt", "1", "--csv")
+    assert (missing.returncode, "the attempt has no metric more" in missing.stderr) == (4, True)
+
+
+def test_attempts_of_children_are_their_own(desk: Desk) -> None:
+    code = """
+with experiment.start_logging(run_id="top") as run:
+    run.log("n", int(sys.argv[1]))
+    if len(sys.argv) > 2:
+        with run.child_run("once", run_id="once") as child:
+            child.log("n", 10)
+"""
+    for arguments in (["1", "child"], ["2"]):
+        done = desk.script(code, *arguments)
+        assert done.returncode == 0, done.stderr
+    desk.ended("once")
+    wait_for(lambda: desk.ended("top")["attempts"] == 2, "both attempts")
+    read = desk.script(
+        """
+run = Run(experiment, "top")
+assert run.get_metrics(recursive=True, attempt=1) == {"top": {"n": 1}, "once": {"n": 10}}
+assert run.get_metrics(recursive=True, attempt=2) == {"top": {"n": 2}}
+assert [attempt.number for attempt in Run(experiment, "once").get_attempts()] == [1]
+os.environ["RUNSTREAM_MODE"] = "offline"
+with experiment.start_logging(run_id="kept") as kept:
+    kept.log("n", 1)
+assert kept.get_metrics() == {"n": 1}
+try:
+    kept.get_metrics(attempt=1)
+except ServiceException as error:
+    assert "RUNSTREAM_MODE is offline" in str(error)
+else:
+    raise AssertionError("nobody can tell")
+"""
+    )
+    assert read.returncode == 0, read.stderr
 
 
 @pytest.mark.parametrize(

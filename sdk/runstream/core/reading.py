@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from runstream.core import reads, values
 from runstream.core.artifact import populated
+from runstream.core.attempts import Attempt, no_attempt
 from runstream.core.handle import RunHandle
 from runstream.core.record import FINAL, RunRecord, iso_time
-from runstream.errors import RunstreamError, UserError
+from runstream.errors import NotFoundError, RunstreamError, UserError
 
 if TYPE_CHECKING:
     from runstream.verification import Verification
@@ -109,29 +110,37 @@ class RunReading(RunHandle):
         populate: bool = False,
         *,
         rank: int | None = None,
+        attempt: int | None = None,
     ) -> dict[str, Any]:
         """What was logged, by name: a value, a list of them, or a dictionary of columns.
 
         Includes all that this process has logged before. One value is given as it is; more are a list, in
         order of step if all have one, else of time. `rank` selects what one rank logged.
 
-        With `recursive` the result is by run id, of the run and all below it, and runs without metrics are
-        left out; `run_type` takes only runs of that type. Of images and the like the value is the file's
-        address; with `populate` it is an `Artifact` with the file's bytes.
+        Of a run that was launched more than once, each metric is what counts: of each rank the newest attempt
+        from its first step on, and what older ones logged before that step. `attempt` selects all that one
+        attempt logged, also what newer ones have superseded; `get_attempts` says which there are.
 
-        Raises UserError for arguments of wrong types, NotFoundError for a run that the server doesn't know,
-        ServiceError when the server can't be asked.
+        With `recursive` the result is by run id, of the run and all below it, and runs without metrics are
+        left out; `run_type` takes only runs of that type; attempts are counted in each run. Of images and the
+        like the value is the file's address; with `populate` it is an `Artifact` with the file's bytes.
+
+        Raises UserError for arguments of wrong types, NotFoundError for a run that the server doesn't know
+        and for an attempt that it does not have, ServiceError when the server can't be asked.
         """
         if name is not None:
             name = values.metric_name(name)
         if rank is not None and (type(rank) is not int or rank < 0):
             raise UserError(f"a rank is a number from 0, not {rank!r}")
+        if attempt is not None and (type(attempt) is not int or not 0 < attempt < 2**32):
+            raise UserError(f"an attempt is a number from 1, not {attempt!r:.100}")
         if run_type is not None and not isinstance(run_type, str):
             raise UserError(f"run_type is a text, not {run_type!r:.100}")
         ranks = () if rank is None else (rank,)
         workspace, state = self._experiment.workspace, self._state
         if not recursive:
-            found = reads.get_metrics(workspace, state, name, ranks)
+            found = reads.get_metrics(workspace, state, name, ranks, attempt or 0)
+            self._check_attempt(attempt, found)
             return populated(workspace, found) if populate else found
         if state.silent:
             return {}
@@ -140,8 +149,27 @@ class RunReading(RunHandle):
         ids = [] if run_type is not None and self.type != run_type else [self.id]
         below = Query(run_type=run_type, family=Family(self.id, True))
         ids += [found.id for found in records_of(workspace, below, state)]
-        metrics = reads.get_metrics_of(workspace, state, ids, name, ranks)
+        metrics = reads.get_metrics_of(workspace, state, ids, name, ranks, attempt or 0)
+        if self.id in ids:
+            self._check_attempt(attempt, metrics.get(self.id))
         return populated(workspace, metrics) if populate else metrics
+
+    def get_attempts(self) -> list[Attempt]:
+        """The attempts of the run, the first one first: each launch of it, by a launcher or by
+        `start_logging(run_id=…)`, is one. Empty for a run that was never launched, only logged to by its id.
+
+        Raises NotFoundError for a run that the server doesn't know, ServiceError when the server can't be
+        asked.
+        """
+        return reads.attempts(self._experiment.workspace, self._state)
+
+    def _check_attempt(self, attempt: int | None, found: object) -> None:
+        """Tell an attempt that logged nothing from one that is not there."""
+        if attempt is None or found or self._state.silent:
+            return
+        there = self.get_attempts()
+        if all(attempt != one.number for one in there):
+            raise NotFoundError(no_attempt(self.id, attempt, there))
 
     def verify(self, timeout_seconds: float = 30) -> "Verification":
         """Find out what became of all that was logged to the run, by every process: compares what is stored

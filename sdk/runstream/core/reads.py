@@ -15,6 +15,7 @@ from urllib.parse import quote
 from runstream import home
 from runstream.capture.system import PREFIX as SYSTEM_PREFIX
 from runstream.core import delivery
+from runstream.core.attempts import Attempt, attempts_of
 from runstream.core.metrics import shapes
 from runstream.core.mode import OFFLINE, ONLINE, is_offline, mode, offline_root
 from runstream.core.record import FINAL, RunRecord, record_of, record_of_facts, status_of
@@ -51,13 +52,13 @@ _clients: dict[tuple[int, str, str | None], "Client"] = {}
 
 
 def get_metrics(
-    workspace: Workspace, state: RunState, name: str | None, ranks: tuple[int, ...] = ()
+    workspace: Workspace, state: RunState, name: str | None, ranks: tuple[int, ...] = (), attempt: int = 0
 ) -> dict[str, Any]:
     """The run's metrics in the shapes of the compatible API."""
     if state.silent:
         return {}
     try:
-        return get_metrics_of(workspace, state, [state.id], name, ranks).get(state.id, {})
+        return get_metrics_of(workspace, state, [state.id], name, ranks, attempt).get(state.id, {})
     except NotFoundError:
         if not state.used:
             raise
@@ -65,10 +66,20 @@ def get_metrics(
 
 
 def get_metrics_of(
-    workspace: Workspace, state: RunState, runs: Sequence[str], name: str | None, ranks: tuple[int, ...] = ()
+    workspace: Workspace,
+    state: RunState,
+    runs: Sequence[str],
+    name: str | None,
+    ranks: tuple[int, ...] = (),
+    attempt: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Metrics of several runs by run id, in the order given; runs without any are left out."""
+    """Metrics of several runs by run id, in the order given; runs without any are left out.
+
+    :param attempt: of each run, from 1; 0 for what counts of all.
+    """
     folders = _offline_folders(state.target)
+    if folders and attempt:
+        raise ServiceUnavailableError(f"attempts are counted by the server, and RUNSTREAM_MODE is {OFFLINE}")
     if folders:
         from runstream.unsent import unsent_series
 
@@ -78,7 +89,7 @@ def get_metrics_of(
     from runstream.client import Selection
 
     positions, http = flushed(state.target)
-    selection = Selection(metrics=() if name is None else (name,), ranks=ranks)
+    selection = Selection(metrics=() if name is None else (name,), ranks=ranks, attempt=attempt)
     by_run: dict[str, list[Any]] = {}
     for low in range(0, len(runs), _RUNS_AT_ONCE):
         part = runs[low : low + _RUNS_AT_ONCE]
@@ -178,6 +189,19 @@ def record(
         found = found._replace(status=str(state.status))
     state.record = found
     return found
+
+
+def attempts(workspace: Workspace, state: RunState) -> list[Attempt]:
+    """The run's attempts, the first one first."""
+    if state.silent:
+        return []
+    positions, http = flushed(state.target)
+    run = _delivered(
+        workspace,
+        state,
+        lambda: client(workspace, http).get_run(workspace.name, state.id, positions=positions),
+    )
+    return attempts_of(run)
 
 
 def find(workspace: Workspace, run_id: str) -> RunRecord:
