@@ -14,6 +14,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,8 +39,8 @@ class Round:
 
 
 async def one_round(log: EventLog, size: int, seconds: float) -> Round:
-    async def start(partition: int) -> int | None:
-        return (await log.bounds("bench", partition))[1]
+    async def start(partitions: Collection[int]) -> dict[int, int]:
+        return {partition: (await log.bounds("bench", partition))[1] for partition in partitions}
 
     consumer = await log.subscribe("bench", "bench", start)
     await consumer.fetch(1, 0.0)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from runstream_ingest.chunk_service import ChunkStats
-from runstream_ingest.service import IngestStats
-from runstream_ingest.writers.loop import WriterStats
+if TYPE_CHECKING:  # each process has one of these
+    from runstream_ingest.chunk_service import ChunkStats
+    from runstream_ingest.service import IngestStats
+    from runstream_ingest.writers.loop import WriterStats
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -14,6 +14,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from runstream_ingest.service import GRPC_OPTIONS
+from runstream_server.errors import AddressTaken
+from runstream_server.listen import authority
 
 Handler = Callable[[Any, Any], Any]
 
@@ -88,25 +90,55 @@ class Activity(grpc.aio.ServerInterceptor):
         return call
 
 
-def new_server(activity: Activity) -> grpc.aio.Server:
-    """A gRPC server without services."""
-    return grpc.aio.server(interceptors=[activity], options=_OPTIONS)
+class Services(Protocol):
+    """What a part answers on this port."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Full names of its services."""
+        ...
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Adds them."""
+        ...
 
 
-def add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
-    """Add the standard health service."""
-    servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    return servicer
+class GrpcPort:
+    """The gRPC server with the services of some parts, health and reflection."""
 
+    def __init__(self, parts: Sequence[Services]) -> None:
+        self.activity = Activity()
+        self._server = grpc.aio.server(interceptors=[self.activity], options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for part in parts:
+            part.add_to(self._server)
+        self._names = [name for part in parts for name in part.names]
+        # So that grpcurl and the like need no proto files.
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
 
-async def set_health(servicer: health.aio.HealthServicer, services: Sequence[str]) -> None:
-    """Say that the services are there."""
-    for service in ("", *services):
-        await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    async def start(self, host: str, port: int) -> None:
+        """Listens.
 
+        :raises AddressTaken: something else has the port.
+        """
+        address = authority(host, port)
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError:  # taken since it was looked at
+            raise AddressTaken(f"something else took {address} just now. Start again.") from None
+        await self._server.start()
 
-def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Add server reflection, so that grpcurl and the like need no proto files."""
-    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    async def stop(self, grace_s: float) -> None:
+        """Ends; calls under way have so long."""
+        await self._server.stop(grace_s)
+
+    async def say_ready(self) -> None:
+        """Says that the services are there."""
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def say_ending(self) -> None:
+        """Says that they are about to go."""
+        await self._health.enter_graceful_shutdown()

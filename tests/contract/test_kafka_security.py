@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,8 @@ def address(server: Kafka, certificate: Path, password: str, ca: str) -> str:
 
 
 async def test_records_pass(server: Kafka, certificate: Path) -> None:
-    async def start(partition: int) -> int | None:
-        return None
+    async def start(partitions: Collection[int]) -> dict[int, int]:
+        return {}
 
     log = await open_log(address(server, certificate, "password", str(certificate / "cert.pem")))
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Collection
 from typing import Any
 
 import pytest
 
 from runstream_store.errors import ClosedError, LogLocked, PositionUnknown, RecordTooLarge
-from runstream_store.log import Consumer, EventLog, Lost, NewRecord, StoredRecord, open_log
+from runstream_store.log import Consumer, EventLog, Lost, NewRecord, Start, StoredRecord, open_log
 from runstream_store.position import Position
 from tests.contract.engines import LogEngine
 from tests.contract.processes import acknowledged, victim
@@ -20,9 +20,9 @@ from tests.contract.victim import STREAMS, record
 LONG_S = 60.0  # never reached when all is well
 
 
-def at(offset: int | None) -> Callable[[int], Awaitable[int | None]]:
-    async def start(partition: int) -> int | None:
-        return offset
+def at(offset: int | None) -> Start:
+    async def start(partitions: Collection[int]) -> dict[int, int]:
+        return {} if offset is None else dict.fromkeys(partitions, offset)
 
     return start
 
@@ -296,9 +296,9 @@ class TestGroups:
         starts: list[int] = []
         applied: list[int | None] = [None]
 
-        async def start(partition: int) -> int | None:
-            starts.append(partition)
-            return applied[0]
+        async def start(partitions: Collection[int]) -> dict[int, int]:
+            starts.extend(partitions)
+            return {} if applied[0] is None else dict.fromkeys(partitions, applied[0])
 
         positions = await log.append("points", numbered(0, 10))
         first = await log.subscribe("points", "g", start)

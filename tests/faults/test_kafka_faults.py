@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -46,8 +46,8 @@ async def opened(url: str) -> AsyncIterator[EventLog]:
         await log.close()
 
 
-async def anywhere(partition: int) -> int | None:
-    return None
+async def anywhere(partitions: Collection[int]) -> dict[int, int]:
+    return {}
 
 
 def number_of(record: StoredRecord) -> tuple[int, int]:
@@ -219,8 +219,8 @@ async def test_expired_records_are_counted(broker: Kafka) -> None:
         appended = await log.append("points", [NewRecord(b"0", b"0:%d:" % number) for number in range(50)])
         partition = appended[0].partition
 
-        async def start(number: int) -> int | None:
-            return 0
+        async def start(partitions: Collection[int]) -> dict[int, int]:
+            return dict.fromkeys(partitions, 0)
 
         async with asyncio.timeout(LONG_S):
             while (await log.bounds("points", partition))[0] <= appended[-1].offset:  # noqa: ASYNC110
@@ -236,8 +236,8 @@ async def test_members_that_come_and_go_miss_nothing(broker: Kafka) -> None:
     applied: dict[int, int] = {}
     seen: list[tuple[int, int]] = []
 
-    async def start(partition: int) -> int | None:
-        return applied.get(partition)
+    async def start(partitions: Collection[int]) -> dict[int, int]:
+        return {one: applied[one] for one in partitions if one in applied}
 
     async def member(log: EventLog, until: asyncio.Event) -> None:
         consumer = await log.subscribe("points", "g", start)

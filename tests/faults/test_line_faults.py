@@ -12,7 +12,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -168,8 +168,8 @@ def rebalance(training: Training, random_: random.Random) -> str:
 
 
 def at_the_end(log: EventLog, topic: str) -> Start:
-    async def start(partition: int) -> int:
-        return (await log.bounds(topic, partition))[1]
+    async def start(partitions: Collection[int]) -> dict[int, int]:
+        return {partition: (await log.bounds(topic, partition))[1] for partition in partitions}
 
     return start
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -45,8 +46,8 @@ async def seqs(made: Pipeline) -> list[int]:
 async def dead_letters(made: Pipeline, topic: str = "points") -> list[event_pb2.DeadLetter]:
     """The dead letters of a topic, as the log has them."""
 
-    async def start(partition: int) -> None:
-        return None
+    async def start(partitions: Collection[int]) -> dict[int, int]:
+        return {}
 
     letters: list[event_pb2.DeadLetter] = []
     consumer = await made.log.subscribe(topic + ".dead", "test", start)
@@ -437,3 +438,28 @@ async def test_a_large_block_that_fails_is_tried_in_halves(tmp_path: Path) -> No
         await made.applied(response)
         assert len(await seqs(made)) == 80_000
         assert await made.rows("dead_letters") == []
+
+
+async def test_the_first_block_after_a_start_is_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+
+    def change(made: Pipeline) -> None:
+        made.settings = replace(made.settings, pace=Pace(rows=10_000, first_rows=2_000))
+
+    batches = [make_batch([Element(offset=i) for i in range(1_000)], first_seq=1_000 * n) for n in range(20)]
+    async with pipeline(tmp_path, change, write=False) as made:
+        response = await made.publish(*as_records(batches))
+        insert = made.tables.insert
+
+        async def counted(table: str, block: pa.Table) -> None:
+            if table == "points":
+                rows.append(block.num_rows)
+            await insert(table, block)
+
+        monkeypatch.setattr(made.tables, "insert", counted)
+        made.write()
+        await made.applied(response)
+        assert (rows[0], sum(rows)) == (2_000, 20_000)  # all were fetched at once
+        assert max(rows) > 2_000

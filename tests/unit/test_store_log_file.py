@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,8 @@ async def opened(path: Path) -> AsyncIterator[EventLog]:
 
 
 async def everything(log: EventLog) -> list[bytes]:
-    async def start(partition: int) -> int | None:
-        return None
+    async def start(partitions: Collection[int]) -> dict[int, int]:
+        return {}
 
     consumer = await log.subscribe("points", "test", start)
     found = []

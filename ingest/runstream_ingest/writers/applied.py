@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from runstream_ingest.errors import LogSetBack
 from runstream_ingest.writers.columns import to_table
@@ -20,9 +20,9 @@ from runstream_store.position import Position
 from runstream_store.tables import Tables
 
 _SELECT = """
-SELECT offset, check FROM applied FINAL
+SELECT partition, offset, check FROM applied FINAL
 WHERE consumer = {consumer:String} AND topic = {topic:String}
-  AND partition = {partition:UInt32} AND epoch = unhex({epoch:String})
+  AND has({partitions:Array(UInt32)}, partition) AND epoch = unhex({epoch:String})
 """
 
 
@@ -43,8 +43,8 @@ class Applied:
         self._reached: dict[int, StoredRecord] = {}  # and to be saved
         self._held: deque[tuple[int, list[StoredRecord]]] = deque()
 
-    async def start(self, partition: int) -> int | None:
-        """Where to begin in a partition: the last record applied, which `fresh` compares and drops.
+    async def start(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """Where to begin in partitions: the last record applied, which `fresh` compares and drops.
 
         :raises LogSetBack: the log ends before it.
         """
@@ -53,21 +53,21 @@ class Applied:
             {
                 "consumer": self._consumer,
                 "topic": self._topic,
-                "partition": partition,
+                "partitions": list(partitions),
                 "epoch": self._epoch.hex(),
             },
         )
-        if not rows.num_rows:
+        found = {row["partition"]: (row["offset"], row["check"]) for row in rows.to_pylist()}
+        for partition in partitions:
             self._expected.pop(partition, None)
-            return None
-        offset, check = (rows.column(name)[0].as_py() for name in ("offset", "check"))
-        _, end = await self._log.bounds(self._topic, partition)
-        if offset >= end:
-            raise self._set_back(partition, f"ends before offset {offset}, up to which it was applied")
-        self._expected[partition] = (offset, check)
-        self._saved[partition] = offset
-        await self._tell(self.position(partition, offset))
-        return int(offset)
+        for partition, (offset, check) in found.items():
+            _, end = await self._log.bounds(self._topic, partition)
+            if offset >= end:
+                raise self._set_back(partition, f"ends before offset {offset}, up to which it was applied")
+            self._expected[partition] = (offset, check)
+            self._saved[partition] = offset
+            await self._tell(self.position(partition, offset))
+        return {partition: offset for partition, (offset, _) in found.items()}
 
     def position(self, partition: int, offset: int) -> Position:
         """A position in this log."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from runstream_ingest.writers.dead_letter import Refused
@@ -35,6 +35,8 @@ class Pace:
 
     rows: int = 500_000
     """A block of so many rows is inserted at once."""
+    first_rows: int = 50_000
+    """And the first one already with so many: after a start who reads soon sees that it goes on."""
     bytes: int = 64 << 20
     """And one of so many bytes of payloads."""
     linger_s: float = 0.5
@@ -49,6 +51,10 @@ class Pace:
     """How much of that time is saved up while nothing comes, seconds."""
     longest_wait_s: float = 0.3
     """A block waits at most so long because of that."""
+
+    def first(self) -> Pace:
+        """Of the first block."""
+        return replace(self, rows=min(self.rows, self.first_rows))
 
     def linger(self, rows_per_s: float) -> float:
         """How long a block waits, seconds."""

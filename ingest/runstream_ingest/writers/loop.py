@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -125,6 +125,7 @@ class WriterLoop(Generic[C]):
         self._block: Block[C] = Block()
         self._rate = Rate()
         self._thrift = Thrift(self._settings.pace)
+        self._pace = self._settings.pace.first()
         self._changed = asyncio.Event()  # the block grew, or was taken; or the loop is to stop
         self._taken = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -170,12 +171,12 @@ class WriterLoop(Generic[C]):
                 await self._pause("the start", error, self._settings.greatest_pause_s)
         return None
 
-    async def _start(self, applied: Applied, partition: int) -> int | None:
-        """Where to begin in a partition: what was applied before is derived."""
-        offset = await applied.start(partition)
-        if offset is not None and self._derived is not None:
-            self._derived.touch((), [applied.position(partition, offset)])
-        return offset
+    async def _start(self, applied: Applied, partitions: Collection[int]) -> Mapping[int, int]:
+        """Where to begin in partitions: what was applied before is derived."""
+        offsets = await applied.start(partitions)
+        if offsets and self._derived is not None:
+            self._derived.touch((), [applied.position(*one) for one in offsets.items()])
+        return offsets
 
     def stop(self) -> None:
         """Lets `run` end once what was read is inserted. What a failing sink refuses stays in the log."""
@@ -224,7 +225,7 @@ class WriterLoop(Generic[C]):
                 self.stats.paused = f"too many records are refused, the last: {refused[-1].why.reason}"
                 logger.error("topic %s is paused: %s", self._sink.topic, self.stats.paused)
                 await self._sleep(min(wait_s, 60.0))
-            while self._block.full(self._settings.pace):
+            while self._block.full(self._pace):
                 self._taken.clear()
                 await self._taken.wait()
             now = self._clock()
@@ -250,7 +251,7 @@ class WriterLoop(Generic[C]):
             except Exception as error:  # whatever a record does to the decoder, the others go on
                 logger.exception("%s could not be decoded", record.position)
                 refused.append(self._refuse(record, malformed(f"the decoder failed: {error!r}")))
-            if rows >= self._settings.pace.rows or size >= self._settings.pace.bytes:
+            if rows >= self._pace.rows or size >= self._pace.bytes:
                 break
         return parts, refused
 
@@ -274,6 +275,7 @@ class WriterLoop(Generic[C]):
                 await self._keep(block.refused)
             self._thrift.spend(self._clock() - began, self._clock())
             self.stats.blocks += 1
+            self._pace = self._settings.pace
             self.stats.records += len(block.parts)
             self.stats.rows += block.rows
             last = list(block.last.values())
@@ -297,9 +299,7 @@ class WriterLoop(Generic[C]):
         """Waits for a block that is due; saves the applied position meanwhile. None when the loop stops."""
         while True:
             now = self._clock()
-            due = self._block.due(
-                self._settings.pace, self._rate.per_second(now), self._thrift.not_before(now)
-            )
+            due = self._block.due(self._pace, self._rate.per_second(now), self._thrift.not_before(now))
             unsaved = applied.unsaved(self._passed())
             save = self._saved_at + self._settings.applied_interval_s if unsaved else None
             if save is not None and save <= now:

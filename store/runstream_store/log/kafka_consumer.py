@@ -190,11 +190,12 @@ class KafkaConsumer:
 
     async def _begin(self) -> None:
         """Has each new partition read from where it is wanted."""
-        for number, partition in list(self._partitions.items()):
-            if partition.begun:
-                continue
+        waiting = {number: one for number, one in self._partitions.items() if not one.begun}
+        new = [number for number, one in waiting.items() if one.next is None]
+        starts = await self._start(new) if new else {}
+        for number, partition in waiting.items():
             if partition.next is None:
-                wanted = await self._start(number)
+                wanted = starts.get(number)
                 first, after = await self._cluster.bounds(self._topic, number)
                 if wanted is not None and wanted > after:
                     raise self._unknown(wanted, after)
@@ -294,7 +295,7 @@ class KafkaConsumer:
 
     async def _skip(self, number: int, partition: _Partition, first: int) -> None:
         """Goes on after what expired. Another owner may have applied it before: then nothing is lost."""
-        wanted = await self._start(number)
+        wanted = (await self._start([number])).get(number)
         assert partition.next is not None
         if self._partitions.get(number) is not partition:
             return

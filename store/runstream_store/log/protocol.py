@@ -25,7 +25,7 @@ Topics come into being by use. Dead letters of topic `t` go to topic `t.dead`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,11 +81,12 @@ class Lost:
     """Offset of the last."""
 
 
-Start = Callable[[int], Awaitable[int | None]]
-"""Says where to begin in a partition.
+Start = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
+"""Says where to begin in partitions.
 
-The offset of the next record wanted (one after the applied one), or None for the first that is there. Asked
-whenever the consumer gets the partition; it reads the applied offset anew each time.
+For each the offset of the next record wanted (one after the applied one); of those that it leaves out, the
+first record that is there is wanted. Asked whenever the consumer gets partitions; it reads the applied
+offsets anew each time.
 """
 
 

@@ -72,7 +72,7 @@ class SqliteConsumer:
         return records
 
     async def _begin(self) -> None:
-        wanted = await self._start(0)
+        wanted = (await self._start([0])).get(0)
         bounds = self._topic.bounds
         if wanted is not None and wanted > bounds.next:
             raise PositionUnknown(
