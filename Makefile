@@ -65,7 +65,8 @@ portal-check: .venv/dev.stamp ## build the portal, check its types, run its unit
 	$(BIN)/python query/portal/build.py check
 
 e2e-long: .venv/dev.stamp portal ## the portal in a browser for longer: 100,000 runs, an hour's live updates
-	RUNSTREAM_LONG=$(or $(RUNSTREAM_LONG),1) $(BIN)/python -m pytest tests/e2e/test_portal_long.py -n 0 $(ARGS)
+	RUNSTREAM_LONG=$(or $(RUNSTREAM_LONG),1) $(BIN)/python -m pytest -n 0 \
+	  -o faulthandler_timeout=7200 tests/e2e/test_portal_long.py $(ARGS)
 
 bench: .venv/dev.stamp ## run the benchmarks; ARGS="log_call" picks some
 	$(BIN)/python -m benchmarks $(ARGS)
