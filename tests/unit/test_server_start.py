@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -135,3 +136,14 @@ def test_log_lines_carry_their_fields(
         }
     else:
         assert line.endswith(" info a.b: what happened topic=points n=3")
+
+
+def test_a_writer_loads_neither_grpc_nor_the_pages() -> None:
+    """It is to be back soon after it was killed."""
+    code = """
+import sys
+import runstream_server.parts.writer, runstream_server.process
+print(*sorted(sys.modules.keys() & {"grpc", "runstream_query.http", "runstream_ingest.service", "numpy"}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "numpy\n"
