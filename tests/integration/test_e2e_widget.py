@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.desk import HEAD, Desk
-from tests.server import Place
+from tests.server import Place, wait_for
 
 
 @pytest.fixture
@@ -94,6 +94,38 @@ follower.join(90)
 assert not follower.is_alive()
 """
 
+PRINTED = (
+    """
+first = experiment.start_logging(run_id="first")
+print("one")
+""",
+    """
+import threading
+print("two", file=sys.stderr)
+second = experiment.start_logging(run_id="second")
+print("three")
+second.complete()
+print("four")
+def late():
+    while not os.path.exists("cell is over"):
+        time.sleep(0.05)
+    print("between the cells")
+    open("said", "w").close()
+threading.Thread(target=late, daemon=True).start()
+""",
+    """
+print("five")
+await __import__("asyncio").sleep(0)
+print("six")
+first.complete()
+print("nobody's")
+""",
+    """
+with experiment.start_logging(run_id="third"):
+    print("seven")
+""",
+)
+
 AWAY = """
 import os
 run = experiment.start_logging(run_id="away")
@@ -116,14 +148,24 @@ assert not follower.is_alive()
 """
 
 
-def test_what_is_displayed_follows_the_run(desk: Desk) -> None:
+def executed(desk: Desk, *cells: str, **hooks: Any) -> tuple[nbformat.NotebookNode, Recorder]:
+    """A notebook that a real kernel has run, and what ran it."""
     notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_code_cell(code) for code in (HEAD, FOLLOWED, "RunDetails(run)", AWAY)]
+    notebook.cells = [nbformat.v4.new_code_cell(code) for code in (HEAD, *cells)]
     environment = desk.place.environment(**desk.environment, IPYTHONDIR=str(desk.place.root / "ipython"))
     client = Recorder(
-        notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": str(desk.place.work)}}
+        notebook,
+        timeout=180,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(desk.place.work)}},
+        **hooks,
     )
     client.execute(env=environment)
+    return notebook, client
+
+
+def test_what_is_displayed_follows_the_run(desk: Desk) -> None:
+    notebook, client = executed(desk, FOLLOWED, "RunDetails(run)", AWAY)
 
     followed = [(kind, content) for kind, content in client.shown if "followed" in str(content)]
     assert next(kind for kind, _ in followed) == "display_data"
@@ -148,3 +190,23 @@ def test_what_is_displayed_follows_the_run(desk: Desk) -> None:
     assert all("<td" in page and "3.5" in page for page in told)  # above what was read last
     assert "<b>Completed</b>" in away[-1]
     assert "Not reachable" not in away[-1]
+
+
+def test_what_the_cells_of_a_notebook_print_is_kept(desk: Desk) -> None:
+    """In which cell a run was begun makes no difference: IPython covers the streams anew in each."""
+
+    def between(cell: nbformat.NotebookNode, **_: object) -> None:
+        if "cell is over" in cell.source:
+            (desk.place.work / "cell is over").touch()
+            wait_for((desk.place.work / "said").exists, "the thread to print")
+
+    notebook, _ = executed(desk, *PRINTED, on_cell_executed=between)
+    for run, lines in {
+        "first": ["one", "two", "four", "between the cells", "five", "six"],
+        "second": ["three"],
+        "third": ["seven"],
+    }.items():
+        desk.ended(run)
+        assert desk.runstream("logs", run).stdout.splitlines() == lines
+    shown = [output.text for cell in notebook.cells for output in cell.outputs if output.name == "stdout"]
+    assert "".join(shown).count("five\n") == 1

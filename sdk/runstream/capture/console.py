@@ -4,6 +4,9 @@ The streams stay what they are, wherever references to them are held (logging's 
 notebooks): their method `write` is covered as long as a run captures, and uncovered afterwards. Nothing is
 piped through another process. What C code or child processes print does not pass here.
 
+IPython covers `write` too, in each cell as long as it runs, and puts back what it found there: a cover that
+was made in a cell is gone after it. So in a notebook the covers are looked for when a cell begins and ends.
+
 The run that was begun last, or whose `with` block was entered last, owns what is printed.
 """
 
@@ -25,6 +28,7 @@ _lock = threading.RLock()
 _owners: list[RunState] = []  # the last one owns
 _covers: "list[_Cover]" = []
 _hooked = False
+_shell: Any = None  # IPython's, which tells of its cells
 
 
 def begin(state: RunState) -> None:
@@ -76,15 +80,29 @@ class _Cover:
         self.stream = stream
         self._lines = Lines()
         self._feeding = False
+        self._passed = False
+        self._gone = False
         self._write: Callable[[Any], Any] = stream.write
         self._own = "write" in getattr(stream, "__dict__", {})  # the stream's own attribute, to be put back
+        while isinstance(below := getattr(self._write, "__self__", None), _Cover) and below._gone:
+            self._write, self._own = below._write, below._own
         self._mine = self._covered
         stream.write = self._mine
 
+    def is_on(self) -> bool:
+        """Whether what is written passes here, perhaps below the covers of others."""
+        self._passed = False
+        try:
+            self.stream.write("")
+        except Exception:  # a stream that is closed
+            return False
+        return self._passed
+
     def _covered(self, text: Any) -> Any:
+        self._passed = True
         result = self._write(text)
         try:
-            if isinstance(text, str) and text:
+            if isinstance(text, str) and text and not self._gone:
                 with _lock:
                     self._keep(self._feed(text))
         except Exception:
@@ -112,7 +130,8 @@ class _Cover:
             keep(_owners[-1], text)
 
     def uncover(self) -> None:
-        """Take the cover off, unless somebody has put another above it."""
+        """Take the cover off; where somebody has put another above it, it lets everything through."""
+        self._gone = True
         if self.stream.__dict__.get("write") is self._mine:
             if self._own:
                 self.stream.write = self._write
@@ -142,8 +161,12 @@ def _cover() -> None:
         _hooked = True
         process.watch_forks()
         process.on_fork(_forked)
+    _watch_cells()
     streams = [stream for name in _NAMES if (stream := getattr(sys, name, None)) is not None]
-    if [cover.stream for cover in _covers] == list({id(stream): stream for stream in streams}.values()):
+    there = [cover.stream for cover in _covers]
+    if there == list({id(stream): stream for stream in streams}.values()) and all(
+        cover.is_on() for cover in _covers
+    ):
         return
     _uncover()
     for stream in {id(stream): stream for stream in streams}.values():
@@ -151,6 +174,34 @@ def _cover() -> None:
             _covers.append(_Cover(stream))
         except (AttributeError, TypeError):
             pass  # a stream whose methods are fixed: what it prints is not kept
+
+
+def _watch_cells() -> None:
+    """Hear of the cells of a notebook, once."""
+    global _shell
+    loaded = sys.modules.get("IPython")
+    shell = loaded.get_ipython() if loaded is not None else None
+    if shell is None or shell is _shell:
+        return
+    _shell = shell
+    shell.events.register("pre_run_cell", _cell_begins)
+    shell.events.register("post_run_cell", _cell_ends)
+
+
+def _cell_begins(*_: Any) -> None:
+    with _lock:
+        if _owners:
+            _cover()
+
+
+def _cell_ends(*_: Any) -> None:
+    """Look again when IPython has put back what it found: threads may print until the next cell."""
+    asyncio = sys.modules.get("asyncio")  # a kernel has it
+    try:
+        if asyncio is not None:
+            asyncio.get_running_loop().call_soon(_cell_begins)
+    except RuntimeError:  # a terminal: it reads the next cell now
+        pass
 
 
 def _uncover() -> None:
