@@ -9,6 +9,7 @@ asking for that touches them. A round waits until the tables hold all that was i
 the chunks of a manifest that came before are named by a row, and those of one that comes later were touched
 less than a day ago, which `Objects.sweep` leaves alone. And chunks are removed only where no other tables
 ever referred to the same storage: who shares a folder between servers, or has lost the tables, keeps all.
+Nor where the tables name no file at all: somebody may have emptied them, to fill them from the log again.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ _SHARDS: Final = "0123456789abcdef"
 _DIGESTS: Final = (
     "SELECT DISTINCT sha256 FROM artifacts WHERE size > 0 AND startsWith(sha256, {shard:String})"
 )
+_ANY: Final = "SELECT 1 AS any FROM artifacts LIMIT 1"
 _LARGE: Final = f"SELECT DISTINCT hex(manifest) AS manifest FROM artifacts WHERE size > {CHUNK_BYTES}"
 
 Key = tuple[str, str]
@@ -148,8 +150,7 @@ class Purger:
     async def _told(self) -> bool:
         """Tell the storage, for others that use it, that these tables refer to it. False: not now."""
         try:
-            if self._objects.capabilities.sweeps:
-                await self._alone()
+            await self._alone()
         except ClosedError:
             raise
         except StoreError as error:
@@ -171,6 +172,9 @@ class Purger:
             )
         return not others
 
+    async def _name_any(self) -> bool:
+        return bool(await ask_rows(self._tables, _ANY, {}, _QUERY_S))
+
     async def purge(self) -> Purged:
         """One round. Raises StoreError; the next round does what is left."""
         if not await self._applied(_BEHIND_S):
@@ -179,8 +183,7 @@ class Purger:
         runs = await self._remove_rows()
         swept = Swept()
         due = time.monotonic() - self._swept_at > self._settings.sweep_every_s
-        wanted = self._objects.capabilities.sweeps and (runs or self._leaving or due)
-        if wanted and await self._alone():
+        if (runs or self._leaving or due) and await self._alone() and await self._name_any():
             swept = await self._sweep()
             self._swept_at, self._leaving = time.monotonic(), swept.leaving + swept.waiting
         if runs or swept.removed:

@@ -6,14 +6,19 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from runstream_store.hot import HotState
 from runstream_store.log import EventLog
 from runstream_store.position import Position
+from runstream_store.tables import Tables
+from runstream_store.tables.applied import applied_source
 
 _log = logging.getLogger("runstream.server")
+
+_LOOK_S: Final = 1.0  # the tables say some seconds later what they hold
 
 
 @asynccontextmanager
@@ -70,3 +75,26 @@ async def wait_applied(
                 "not all of the log is in the tables yet; the next start goes on", extra={"topic": topic}
             )
     return complete
+
+
+async def wait_in_tables(
+    log: EventLog, tables: Tables, consumers: Sequence[tuple[str, str]], within_s: float
+) -> bool:
+    """As `wait_applied`, but by what the tables themselves say: the hot state still knows the positions of
+    tables that somebody has emptied.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    applied = applied_source(tables)
+    for consumer, topic in consumers:
+        ends = await log_ends(log, topic)
+        while not _cover(await applied(consumer), ends):
+            if loop.time() > deadline:
+                return False
+            await asyncio.sleep(_LOOK_S)
+    return True
+
+
+def _cover(applied: Iterable[Position], wanted: Iterable[Position]) -> bool:
+    reached = {(one.topic, one.partition, one.epoch): one.offset for one in applied}
+    return all(reached.get((one.topic, one.partition, one.epoch), -1) >= one.offset for one in wanted)

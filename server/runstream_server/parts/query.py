@@ -30,7 +30,7 @@ from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
 from runstream_query.shares import Shares
-from runstream_server.drain import log_ends, wait_applied
+from runstream_server.drain import log_ends, wait_in_tables
 from runstream_server.engines import Engines
 from runstream_server.identity import Identity
 from runstream_server.web import App
@@ -106,7 +106,7 @@ class QueryPart:
         """Removes what was deleted so long ago, from now on; `closing` ends that."""
         engines = self._engines
         consumers = [(sink.consumer, sink.topic) for sink in _OF_FILES]
-        applied = partial(wait_applied, engines.log, engines.hot, consumers)
+        applied = partial(wait_in_tables, engines.log, engines.tables, consumers)
         settings = PurgeSettings(after_s=after_days * 86_400)
         purger = asyncio.create_task(
             Purger(engines.tables, engines.objects, settings, applied).run(), name="purger"

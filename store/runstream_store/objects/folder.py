@@ -54,7 +54,7 @@ _T = TypeVar("_T")
 class FolderObjects:
     """Implements `Objects`."""
 
-    capabilities = Capabilities(name="folder", many_machines=False, takes_files=True, sweeps=True)
+    capabilities = Capabilities(name="folder", many_machines=False, takes_files=True)
 
     def __init__(self, root: Path) -> None:
         self._root = root

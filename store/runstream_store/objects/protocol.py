@@ -44,8 +44,6 @@ class Capabilities:
     """Servers on several machines may use the same objects."""
     takes_files: bool
     """`take` can be used."""
-    sweeps: bool
-    """`sweep` can be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +123,6 @@ class Objects(Protocol):
         """Notes, durably, that tables of this name refer to objects here; returns the names of all that ever
         did. Only whoever is alone here may sweep.
 
-        Only where `capabilities.sweeps`.
-
         :param referrer: letters, digits and hyphens.
         :raises StoreError: as `size`.
         """
@@ -140,9 +136,8 @@ class Objects(Protocol):
 
         Safe beside everything else, in several processes at once, and at a crash at any point. What was
         taken away is stored all the same, until it is removed for good: `find` and `read` bring it back, and
-        so does the next sweep when it is in `kept`.
-
-        Only where `capabilities.sweeps`.
+        so does the next sweep when it is in `kept`. A bucket takes nothing away before it removes it; there
+        `leaving_s` is for how long a sweep that was killed is waited for.
 
         :param shard: a hexadecimal digit: only objects whose digest begins with it.
         :param kept: their digests, in hexadecimal, that something refers to. Whoever begins to refer to an
