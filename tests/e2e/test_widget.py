@@ -37,14 +37,19 @@ for v in (math.inf, 1.0, math.nan, 3.0):
     run.log("norm", v)
 for k in range(20):
     run.log_row("wave", angle=k / 10, cos=math.cos(k / 10))
+run.log("verdict", evil)
+run.log_list("words", ["a", evil])
+run.log_table("samples", {{"answer": ["yes", evil], "score": [0.25, 1e-9]}})
 run.log_table("layers", {{"depth": [1, 2, 3], "loss": [0.3, 0.2, 0.1], "width": [64, 10, 3]}})
 for n in range(3):
     run.log_image("sample " + evil, plot=np.full((4, 6, 3), (10 + 40 * n, 0, n), np.uint8))
+run.log_image("glass", plot=np.zeros((4, 6, 4), np.uint8))
 for alpha in (0.4, 0.1, 0.2):
     with run.child_run(f"alpha {{alpha}}") as child:
         child.log_params({{"alpha": alpha}})
         child.log("mse", 3000 + 100 * alpha)
 print("said", evil)
+print("\x1b[32mgreen\x1b[0m plain")
 RunDetails(run).show()
 """,
     """
@@ -105,7 +110,11 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
     expect(figure(page, "layers").locator(canvas)).to_have_attribute(
         "aria-label", "layers: 2 lines over depth, from 0.1 to 64"
     )
-    expect(widget.locator(".tile")).to_contain_text(["mse3,295.74"])
+    expect(widget.locator(".tile")).to_have_text(["mse3,295.74", f"verdict{EVIL}"])
+    # What is no line is a table.
+    expect(widget.locator('[data-cells="words"] td')).to_have_text(["a", EVIL])
+    expect(widget.locator('[data-cells="samples"] th')).to_have_text(["answer", "score"])
+    expect(widget.locator('[data-cells="samples"] td')).to_have_text(["yes", "0.25", EVIL, "1e-09"])
     # Names are text.
     expect(figure(page, EVIL)).to_be_visible()
     expect(widget.locator("dd")).to_have_text([EVIL])
@@ -115,11 +124,13 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
     # Of the children their summaries are shown, a moment later.
     children = widget.locator(".children")
     expect(children.locator("[data-child]")).to_have_count(3)
-    expect(figure(page, "mse").locator(".chart-figure")).to_have_text("over alpha")
+    expect(figure(page, "mse").get_by_role("combobox")).to_have_value("alpha")
     expect(figure(page, "mse").locator(canvas)).to_have_attribute(
         "aria-label", "mse: a line over alpha, from 3010 to 3040"
     )
-    expect(widget.get_by_label("The end of the log")).to_contain_text(f"said {EVIL}")
+    log = widget.get_by_label("The end of the log")
+    expect(log).to_have_text(re.compile(rf"said {re.escape(EVIL)}\ngreen plain$"))
+    expect(log.locator(".ansi-32")).to_have_text("green")
     children.scroll_into_view_if_needed()
     chromium.shot(page, "widget-children")
 
@@ -150,6 +161,7 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
     assert "widget-view+json" not in html
     assert "<b>Completed</b>" in html
     assert html.count("<figure") == 5
+    assert "samples</b>" in html
     assert EVIL not in html
     page.close()
 
@@ -179,6 +191,9 @@ def check_images(page: Page, widget: Locator) -> None:
         assert image.evaluate(PIXEL) == wanted
         seen.add(image.get_attribute("data-path"))
     assert len(seen) == 3
+    # What is transparent can be seen in a dark notebook: it lies on light squares.
+    glass = widget.locator('[data-images="glass"] img')
+    expect(glass).to_have_css("background-image", re.compile(r"rgb\(255, 255, 255\)"))
     chromium.shot(page, "widget-images")
 
 

@@ -69,6 +69,43 @@ print(json.dumps([data, details._repr_html_()]))
     assert f'href="{found["portal_url"]}"' in page
 
 
+def test_a_reading_asks_for_the_children_once(desk: Desk) -> None:
+    logged = desk.script(
+        """
+with experiment.start_logging(run_id="parent") as run:
+    for n in range(3):
+        with run.child_run(f"child {n}", run_id=f"child-{n}") as child:
+            child.log("mse", n / 4)
+            child.log_params({"n": n})
+"""
+    )
+    assert logged.returncode == 0, logged.stderr
+    desk.ended("parent")
+    read = desk.script(
+        """
+from runstream.client import Client
+from runstream.widgets.watched import Watched
+asked = []
+search = Client.search_runs
+def counted(*arguments, **more):
+    asked.append(more)
+    return search(*arguments, **more)
+Client.search_runs = counted
+watched = Watched(Run(experiment, "parent"))
+watched.read()
+metrics = {child: dict(found) for child, found in watched.child_metrics.items()}
+print(json.dumps([len(asked), watched.children, metrics]))
+"""
+    )
+    assert read.returncode == 0, read.stderr
+    times, children, metrics = json.loads(read.stdout)
+    assert times == 1
+    assert {child["run_id"]: child["parameters"] for child in children} == {
+        f"child-{n}": {"n": str(n)} for n in range(3)
+    }
+    assert metrics == {f"child-{n}": {"mse": n / 4} for n in range(3)}
+
+
 class Recorder(NotebookClient):
     """Runs a notebook and keeps what its kernel displays."""
 

@@ -106,13 +106,13 @@ def corners(page: str) -> list[list[tuple[float, float]]]:
 
 
 def test_a_line_fills_its_frame() -> None:
-    assert corners(charts.line_chart("loss", [0, 5, 10])) == [[(8, 140), (160, 74), (312, 8)]]
-    assert corners(charts.line_chart("flat", [3, 3])) == [[(8, 74), (312, 74)]]
+    assert corners(charts.line_chart("loss", [0, 5, 10])) == [[(66, 140), (189, 74), (312, 8)]]
+    assert corners(charts.line_chart("flat", [3, 3])) == [[(66, 74), (312, 74)]]
 
 
 def test_two_columns_are_a_line_of_the_second_over_the_first() -> None:
     page = html.page(data(run_metrics={"sine": {"angle": [0, 1, 4], "value": [0.0, 1.0, 0.5]}}))
-    assert corners(page) == [[(8, 140), (84, 8), (312, 74)]]
+    assert corners(page) == [[(66, 140), (127.5, 8), (312, 74)]]
     assert "value over angle, 3 values" in page
 
 

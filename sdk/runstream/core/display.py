@@ -24,7 +24,7 @@ def workspace_html(workspace: "Workspace") -> str:
     """A table of one row."""
     return table(
         {
-            "Name": escape(workspace.name),
+            "Name": name(workspace.name),
             "Location": escape(workspace.location),
             "Report Page": link(reads.portal_base(workspace), "Link to runstream"),
             "Docs Page": link(docs_url(workspace), "Link to Documentation"),
@@ -42,8 +42,8 @@ def experiment_html(experiment: "Experiment") -> str:
     """A table of one row."""
     return table(
         {
-            "Name": escape(experiment.name),
-            "Workspace": escape(experiment.workspace.name),
+            "Name": name(experiment.name),
+            "Workspace": name(experiment.workspace.name),
             "Report Page": link(experiment_url(experiment), "Link to runstream"),
             "Docs Page": link(docs_url(experiment.workspace), "Link to Documentation"),
         }
@@ -60,8 +60,8 @@ def run_html(run: "Run") -> str:
     kind, status = _state(run)
     return table(
         {
-            "Experiment": escape(run.experiment.name),
-            "Id": escape(run.id),
+            "Experiment": name(run.experiment.name),
+            "Id": name(run.id),
             "Type": escape(kind or ""),
             "Status": escape(status),
             "Details Page": link(run.get_portal_url(), "Link to runstream"),
@@ -92,6 +92,11 @@ def docs_url(workspace: "Workspace") -> str:
     return f"{reads.portal_base(workspace)}/docs"
 
 
+def name(text: str) -> str:
+    """A name, which may be broken anywhere: it can be long."""
+    return f'<span style="overflow-wrap:anywhere">{escape(text)}</span>'
+
+
 def link(url: str, text: str) -> str:
     """An anchor that opens a page of its own. An address that is none of the web's is only shown."""
     if not url.startswith(_LINKED):
@@ -101,6 +106,7 @@ def link(url: str, text: str) -> str:
 
 def table(cells: dict[str, str]) -> str:
     """Heads and cells, which are HTML already."""
-    head = "".join(f"<th>{name}</th>" for name in cells)
-    row = "".join(f"<td>{cell}</td>" for cell in cells.values())
-    return f'<table style="width:100%"><tr>{head}</tr><tr>{row}</tr></table>'
+    left = "text-align:left"  # a notebook's own style is for numbers
+    head = "".join(f'<th style="{left};white-space:nowrap">{name}</th>' for name in cells)
+    row = "".join(f'<td style="{left}">{cell}</td>' for cell in cells.values())
+    return f'<table style="width:100%;table-layout:auto"><tr>{head}</tr><tr>{row}</tr></table>'

@@ -1,6 +1,7 @@
 """A run as the server has it, or as the process knows it that began it, in plain values."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runstream.core.facts import Facts
@@ -41,6 +42,8 @@ class RunRecord(NamedTuple):
     properties: Texts
     params: Texts
     system: Texts
+    metrics: Mapping[str, float] = MappingProxyType({})
+    """The last number of each metric, where a search asked for them."""
 
 
 def record_of(run: "Run") -> RunRecord:
@@ -68,6 +71,7 @@ def record_of(run: "Run") -> RunRecord:
         properties=attributes[_PROPERTY],
         params=attributes[_PARAM],
         system=attributes[_SYSTEM],
+        metrics={one.metric: one.last for one in run.metrics if one.HasField("last") and not one.column},
     )
 
 

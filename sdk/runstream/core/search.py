@@ -53,6 +53,10 @@ class Query(NamedTuple):
     """In the filter language (docs/search.md)."""
     archived: bool = False
     """Archived ones too."""
+    metrics: bool = False
+    """With the last number of each metric."""
+    most: int | None = None
+    """The newest of those that the server finds, at most so many."""
 
     def check(self) -> None:
         """Raises UserError for conditions that can't be met because they are malformed."""
@@ -154,7 +158,8 @@ def _asked(workspace: Workspace, query: Query) -> Iterator[RunRecord]:
         descendants_of=family.of if family and family.recursive else None,
         top_level=query.top_level,
         archive="all" if query.archived else "active",
-        columns=_COLUMNS,
+        columns=(*_COLUMNS, "metrics.*") if query.metrics else _COLUMNS,
+        limit=query.most,
         positions=positions,
         all_events=True,
     ):

@@ -8,7 +8,8 @@ from runstream.core.display import escape
 
 _WIDTH: Final = 320
 _HEIGHT: Final = 160
-_LEFT: Final = 8
+_LEFT: Final = 66
+_RIGHT: Final = 8
 _TOP: Final = 8
 _BOTTOM: Final = 20
 _BUCKETS: Final = 300  # of more points the least and greatest of each are drawn
@@ -66,12 +67,12 @@ def _svg(title: str, points: list[Point]) -> str:
     marks = "".join(_mark(part, low, high) for part in _parts(_thinned(points)))
     size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
     bottom = _HEIGHT - _BOTTOM
-    frame = f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - _LEFT}" fill="none" stroke="#888"/>'
+    frame = f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - _RIGHT}" fill="none" stroke="#888"/>'
     labels = (
-        _label(_LEFT + 4, _TOP + 8, "start", high.y)
-        + _label(_LEFT + 4, bottom - 4, "start", low.y)
+        _label(_LEFT - 4, _TOP + 8, "end", high.y)
+        + _label(_LEFT - 4, bottom, "end", low.y)
         + _label(_LEFT, _HEIGHT - 6, "start", low.x)
-        + _label(_WIDTH - _LEFT, _HEIGHT - 6, "end", high.x)
+        + _label(_WIDTH - _RIGHT, _HEIGHT - 6, "end", high.x)
     )
     return f'<svg role="img" aria-label="{escape(title)}" {size}>{frame}{marks}{labels}</svg>'
 
@@ -83,7 +84,7 @@ def _label(x: int, y: int, anchor: str, value: float) -> str:
 
 def _mark(part: list[Point], low: Point, high: Point) -> str:
     """A line, or a dot for a point without neighbours."""
-    wide, tall = _WIDTH - 2 * _LEFT, _HEIGHT - _TOP - _BOTTOM
+    wide, tall = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     placed = [
         (
             _LEFT + wide * _share(point.x, low.x, high.x),

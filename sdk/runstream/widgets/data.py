@@ -30,7 +30,7 @@ def widget_data(run: Run) -> dict[str, Any]:
     return {
         "run_properties": properties_of(run, record, logs),
         "run_metrics": {name: as_lists(value) for name, value in run.get_metrics().items()},
-        "child_runs": children_of(run),
+        "child_runs": [state_of(child) for child in children_of(run)],
         "run_logs": tail_of(run, list(logs)),
     }
 
@@ -40,7 +40,7 @@ def properties_of(run: Run, record: RunRecord, logs: dict[str, str]) -> dict[str
     definition = run._definition(record)
     submitted = definition if isinstance(definition, dict) else {}
     return {
-        **_properties(record),
+        **state_of(record),
         "target": record.system.get("target") or "local",
         "script_name": submitted.get("script"),
         "arguments": submitted.get("arguments"),
@@ -57,7 +57,8 @@ def as_lists(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _properties(record: RunRecord) -> dict[str, Any]:
+def state_of(record: RunRecord) -> dict[str, Any]:
+    """What of `run_properties` is said of children too."""
     return {
         "run_id": record.id,
         "experiment": record.experiment,
@@ -73,12 +74,12 @@ def _properties(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def children_of(run: Run) -> list[dict[str, Any]]:
-    """`child_runs`."""
+def children_of(run: Run, *, metrics: bool = False) -> list[RunRecord]:
+    """The newest children; if wished, with the last number of each metric."""
     if run._state.silent:
         return []
-    found = records_of(run.experiment.workspace, Query(family=Family(run.id, False)), run._state)
-    return [_properties(child) for child in islice(found, MOST_CHILDREN)]
+    wanted = Query(family=Family(run.id, False), metrics=metrics, most=MOST_CHILDREN)
+    return list(islice(records_of(run.experiment.workspace, wanted, run._state), MOST_CHILDREN))
 
 
 def tail_of(run: Run, paths: list[str]) -> str:

@@ -56,7 +56,7 @@ class RunDetails:
         try:
             return html.page(self.get_widget_data())
         except Exception as error:  # a cell's output, not a failure of the cell
-            return html.notice_page(self._run.id, self._run.get_portal_url(), f"Not reachable: {error}")
+            return html.notice_page(self._run.id, self._run.get_portal_url(), f"{live.what(error)}: {error}")
 
 
 def _check(widget_settings: object) -> None:

@@ -3,18 +3,16 @@
 import re
 from typing import Any, Final
 
-from runstream.core.artifact import parse_uri
 from runstream.core.display import escape, link
+from runstream.widgets.cells import MOST_ROWS, cell_text, shortened
 from runstream.widgets.charts import is_numeric, line_chart
 from runstream.widgets.data import MOST_CHILDREN
 from runstream.widgets.watched import Reduced
 
-_MOST_ROWS: Final = 50
 _MOST_METRICS: Final = 60
 _MOST_LINES: Final = 100
-_MOST_TEXT: Final = 500  # characters of a value
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
-_CELL: Final = 'style="text-align:left;vertical-align:top"'
+_CELL: Final = 'style="text-align:left;vertical-align:top;overflow-wrap:anywhere"'
 
 
 def page(data: dict[str, Any], notice: str = "") -> str:
@@ -38,15 +36,11 @@ def notice_page(run_id: str, url: str, notice: str) -> str:
 
 def _text(value: object) -> str:
     """Escaped; long ones are shortened."""
-    text = str(value).encode("utf-8", "replace").decode()
-    return escape(text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…")
+    return escape(shortened(value))
 
 
 def _value(value: Any) -> str:
-    file = parse_uri(value)
-    if file is not None:
-        return f"file {_text(file[1])}"
-    return "" if value is None else _text(f"{value:.6g}" if isinstance(value, float) else value)
+    return escape(cell_text(value))
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
@@ -59,7 +53,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 def _pairs(pairs: dict[str, Any]) -> str:
     shown = [
         _text(key) if value is None else f"{_text(key)}: {_text(value)}"
-        for key, value in list(pairs.items())[:_MOST_ROWS]
+        for key, value in list(pairs.items())[:MOST_ROWS]
     ]
     more = len(pairs) - len(shown)
     return "<br>".join([*shown, f"… {more:,} more"] if more else shown)
@@ -80,9 +74,11 @@ def _properties(found: dict[str, Any]) -> str:
         "Parameters": _pairs(found["parameters"]),
         "Tags": _pairs(found["tags"]),
         "Properties": _pairs(found["properties"]),
-        "Logs": "<br>".join(link(url, path) for path, url in list(found["log_files"].items())[:_MOST_ROWS]),
+        "Logs": "<br>".join(link(url, path) for path, url in list(found["log_files"].items())[:MOST_ROWS]),
     }
-    return _table([], [[f"<b>{name}</b>", cell] for name, cell in rows.items() if cell])
+    return _table(
+        [], [[f'<b style="white-space:nowrap">{name}</b>', cell] for name, cell in rows.items() if cell]
+    )
 
 
 def _metrics(metrics: dict[str, Any]) -> str:
@@ -134,9 +130,9 @@ def _titled(name: str, about: str, rows: list[list[str]], heads: list[str] | Non
     """The first rows, and how many there are."""
     if not rows:
         about = "empty"
-    elif len(rows) > _MOST_ROWS:
-        about = f"the first {_MOST_ROWS} of {len(rows):,} rows"
-    return f"<p><b>{_text(name)}</b> <small>{about}</small></p>{_table(heads or [], rows[:_MOST_ROWS])}"
+    elif len(rows) > MOST_ROWS:
+        about = f"the first {MOST_ROWS} of {len(rows):,} rows"
+    return f"<p><b>{_text(name)}</b> <small>{about}</small></p>{_table(heads or [], rows[:MOST_ROWS])}"
 
 
 def _children(children: list[dict[str, Any]]) -> str:

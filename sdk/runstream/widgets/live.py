@@ -114,7 +114,7 @@ class Live:
             self._away_since = self._notice = ""
         else:
             self._away_since = self._away_since or f"{datetime.now(UTC):%H:%M:%S} UTC"
-            self._notice = f"Not reachable since {self._away_since}: {error}"
+            self._notice = f"{what(error)} since {self._away_since}: {error}"
         if self._watched.properties:
             page = html.page(self._watched.data(), self._notice)
         else:
@@ -143,3 +143,12 @@ class Live:
         if self._front is not None:
             shown |= self._front.bundle
         getattr(importlib.import_module("IPython.display"), function)(shown, raw=True, display_id=self._id)
+
+
+def what(error: Exception) -> str:
+    """Whether waiting may help."""
+    return (
+        "Not reachable"
+        if isinstance(error, OSError) or getattr(error, "retryable", False)
+        else "Not readable"
+    )

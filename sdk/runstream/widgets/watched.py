@@ -13,12 +13,13 @@ from runstream.core.metrics import shapes
 from runstream.core.record import FINAL
 from runstream.core.run import Run
 from runstream.errors import NotFoundError
-from runstream.widgets.data import MOST_CHILDREN, as_lists, children_of, properties_of, tail_of
+from runstream.widgets.cells import cells_message
+from runstream.widgets.data import as_lists, children_of, properties_of, state_of, tail_of
 from runstream.widgets.images import images_of
 from runstream.widgets.lines import Line, line_of_buckets, line_of_elements, rows_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from runstream.client import Client
@@ -80,7 +81,7 @@ class Watched:
     images: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Path and step of each, by metric."""
     children: list[dict[str, Any]] = field(default_factory=list)
-    child_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    child_metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
     """The last number of each metric, by run id."""
     log: str = ""
     settled: bool = False
@@ -114,8 +115,9 @@ class Watched:
         logs = self.run._log_files()
         if not self.run._state.silent:
             self._read_metrics()
-        self.children = children_of(self.run)
-        self.child_metrics = self._read_child_metrics() if self.children else {}
+        children = children_of(self.run, metrics=True)
+        self.children = [state_of(child) for child in children]
+        self.child_metrics = {child.id: child.metrics for child in children}
         self.log = tail_of(self.run, list(logs))
         self.properties = properties_of(self.run, record, logs)
 
@@ -145,19 +147,6 @@ class Watched:
                 return lines[0] if lines else None
         elements = client.get_metrics(self._workspace, names, chosen, allow_settling=True)
         return next((line_of_elements(one) for one in elements.series if not one.column), None)
-
-    def _read_child_metrics(self) -> dict[str, dict[str, float]]:
-        if reads._offline_folders(self.run._state.target):
-            return {}
-        found = self._client().search_runs(
-            self._workspace, children_of=self.run.id, columns=["metrics.*"], limit=MOST_CHILDREN
-        )
-        return {
-            run.ref.run: {
-                one.metric: one.last for one in run.metrics if one.HasField("last") and not one.column
-            }
-            for run in found
-        }
 
     def _read_metrics(self) -> None:
         if folders := reads._offline_folders(self.run._state.target):
@@ -262,7 +251,7 @@ class Watched:
         for series in found:
             by_metric.setdefault(series.metric, []).append(series)
         for metric, columns in by_metric.items():
-            self.metrics[metric] = as_lists(shapes(columns)[metric])
+            self.metrics[metric] = value = as_lists(shapes(columns)[metric])
             chart: dict[str, Any] = {"metric": metric}
             for series in columns:
                 if not series.column and len(series):
@@ -271,6 +260,7 @@ class Watched:
                         self.images = {**self.images, metric: images}
             if rows := [series for series in columns if series.column and len(series)]:
                 chart["rows"] = rows_message(rows)
+            chart |= cells_message(value)
             self.charts[metric] = chart
 
     def _read_reduced(self, client: Client, metrics: list[str], groups: dict[str, list[Info]]) -> None:

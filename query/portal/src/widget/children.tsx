@@ -33,42 +33,46 @@ export function Children({ told, parent, palette }: { told: unknown; parent: Pro
   return (
     <section class="children" aria-label="Children">
       <h3>Children <span class="count">{children.length}</span></h3>
-      {metric !== undefined && (
-        <div class="charts">
-          <Figure
-            title={metric} figure={`over ${parameter || "the order of their start"}`} lines={lines} view={view} palette={palette} onZoom={setZoom}
-            controls={
-              <>
-                {metrics.length > 1 && <Choice label="metric" value={metric} options={metrics.map((name) => [name, name] as const)} onChange={setChosen} />}
-                {parameters.length > 0 && <Choice label="over" value={parameter} options={[["", "their order"], ...parameters.map((name) => [name, name] as const)]} onChange={setOver} />}
-              </>
-            }
-          />
+      <div class="family">
+        {metric !== undefined && (
+          <div class="charts">
+            <Figure
+              title={metric} figure={parameters.length ? undefined : "over the order of their start"} lines={lines} view={view} palette={palette} onZoom={setZoom}
+              controls={
+                <>
+                  {metrics.length > 1 && <Choice label="metric" value={metric} options={metrics.map((name) => [name, name] as const)} onChange={setChosen} />}
+                  {parameters.length > 0 && <Choice label="over" value={parameter} options={[["", "their order"], ...parameters.map((name) => [name, name] as const)]} onChange={setOver} />}
+                </>
+              }
+            />
+          </div>
+        )}
+        <div>
+          <div class="scroll">
+            <table class="grid rows">
+              <thead>
+                <tr>
+                  <th>run</th>
+                  <th>status</th>
+                  {parameters.map((name) => <th key={name} class="number"><span class="text" title={name}>{name}</span></th>)}
+                  {metric !== undefined && <th class="number"><span class="text" title={metric}>{metric}</span></th>}
+                </tr>
+              </thead>
+              <tbody>
+                {newest.slice(0, ROWS).map((child) => (
+                  <tr key={child.run_id} data-child={child.run_id}>
+                    <td><a href={addressOf(child, parent)} target="_blank" rel="noopener noreferrer" class="text">{child.name || child.run_id}</a></td>
+                    <td><span class={`status status-${child.status}`}><i aria-hidden="true" />{statusWords(child.status)}</span></td>
+                    {parameters.map((name) => <td key={name} class="number"><span class="text">{child.parameters[name] ?? "–"}</span></td>)}
+                    {metric !== undefined && <td class="number">{child.metrics[metric] == null ? "–" : short(child.metrics[metric], 6)}</td>}
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+          {newest.length > ROWS && <p class="quiet">The newest {ROWS}; the <a href={parent.portal_url} target="_blank" rel="noopener noreferrer">details page</a> has all.</p>}
         </div>
-      )}
-      <div class="scroll">
-        <table class="grid rows">
-          <thead>
-            <tr>
-              <th>run</th>
-              <th>status</th>
-              {parameters.map((name) => <th key={name} class="number"><span class="text" title={name}>{name}</span></th>)}
-              {metric !== undefined && <th class="number"><span class="text" title={metric}>{metric}</span></th>}
-            </tr>
-          </thead>
-          <tbody>
-            {newest.slice(0, ROWS).map((child) => (
-              <tr key={child.run_id} data-child={child.run_id}>
-                <td><a href={addressOf(child, parent)} target="_blank" rel="noopener noreferrer" class="text">{child.name || child.run_id}</a></td>
-                <td><span class={`status status-${child.status}`}><i aria-hidden="true" />{statusWords(child.status)}</span></td>
-                {parameters.map((name) => <td key={name} class="number"><span class="text">{child.parameters[name] ?? "–"}</span></td>)}
-                {metric !== undefined && <td class="number">{child.metrics[metric] == null ? "–" : short(child.metrics[metric], 6)}</td>}
-              </tr>
-            ))}
-          </tbody>
-        </table>
       </div>
-      {newest.length > ROWS && <p class="quiet">The newest {ROWS}; the <a href={parent.portal_url} target="_blank" rel="noopener noreferrer">details page</a> has all.</p>}
     </section>
   );
 }

@@ -50,8 +50,10 @@ class Pictures {
   }
 }
 
+export const imagesOf = (told: unknown): ImageMetric[] => (told as { rows?: ImageMetric[] } | null)?.rows ?? [];
+
 export function Images({ told, wishes }: { told: unknown; wishes: Wishes }) {
-  const metrics = (told as { rows?: ImageMetric[] } | null)?.rows ?? [];
+  const metrics = imagesOf(told);
   const pictures = useMemo(() => new Pictures(wishes), [wishes]);
   useEffect(() => () => pictures.close(), [pictures]);
   if (!metrics.length) return null;

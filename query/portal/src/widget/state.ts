@@ -4,7 +4,6 @@ import type { SeriesInfo } from "../api/gen/query_service_pb";
 import type { ChildValues } from "../data/children";
 import type { Table, Value } from "../data/elements";
 import type { Line } from "../data/lines";
-import type { Panel } from "../data/series";
 
 /** The part of anywidget's model that is used. */
 export interface Model {
@@ -78,6 +77,10 @@ export interface ChartMessage {
   metric: string;
   line?: LineMessage;
   rows?: { columns: { name: string; row: DataView; value: DataView }[] };
+  /** The first values, where they are no numbers. */
+  texts?: string[];
+  /** The first rows, by column. */
+  table?: { heads: string[]; columns: string[][] };
 }
 
 /** Little-endian doubles, wherever in a message they begin. */
@@ -125,6 +128,3 @@ export function chartsOf(model: Model): Map<string, ChartMessage> {
     if (told) charts.set(told.metric, told);
   }
 }
-
-/** A metric of one value is a tile, also one that is a text. */
-export const isTile = (panel: Panel): boolean => panel.kind === "tile" && panel.last !== undefined;

@@ -1,17 +1,19 @@
 // A run in a notebook: is it fine, what is it, what does it log.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { Linked } from "../charts/linked";
 import type { Palette } from "../charts/palette";
-import { count, plural, short } from "../data/numbers";
-import { panelsOf, wordOf } from "../data/series";
+import { plural, short } from "../data/numbers";
+import { panelsOf, wordOf, type Panel } from "../data/series";
 import { duration, moment } from "../data/times";
+import { Cells, hasCells } from "./cells";
 import { LineChart, RowsChart } from "./chart";
 import { Children } from "./children";
-import { Images } from "./images";
-import { chartsOf, isTile, seriesOf, type Model, type Properties } from "./state";
+import { Images, imagesOf } from "./images";
+import { chartsOf, seriesOf, type Model, type Properties } from "./state";
+import { Terminal } from "./terminal";
 import type { Wishes } from "./wishes";
-import { statusWords } from "./words";
+import { isOver, statusWords } from "./words";
 
 const MOST_PAIRS = 50;
 
@@ -29,34 +31,32 @@ export function Widget({ model, wishes, palette }: Props) {
     <section aria-label={`Run ${run.name || run.run_id}`} data-status={run.status} data-live={String(model.get("live"))}>
       <Head run={run} live={model.get("live") === true} />
       {notice && <p role="status" class="problem">{notice}</p>}
-      {run.error && <pre class="problem">{run.error}</pre>}
+      {run.error && <Terminal text={run.error} label="Why it failed" tone="problem" />}
       <Facts run={run} />
       <Metrics model={model} wishes={wishes} palette={palette} url={run.portal_url} />
       <Images told={model.get("images")} wishes={wishes} />
       <Children told={model.get("children")} parent={run} palette={palette} />
       <Log text={(model.get("log") as { text?: string } | null)?.text ?? ""} />
+      <Nothing model={model} run={run} />
     </section>
   );
 }
 
-/** The end of the log, which stays at its end unless the reader has scrolled away from there. */
 function Log({ text }: { text: string }) {
-  const box = useRef<HTMLPreElement>(null);
-  const follows = useRef(true);
-  useEffect(() => {
-    if (follows.current && box.current) box.current.scrollTop = box.current.scrollHeight;
-  }, [text]);
-  if (!text) return null;
-  const scrolled = (): void => {
-    const { scrollTop, clientHeight, scrollHeight } = box.current!;
-    follows.current = scrollTop + clientHeight > scrollHeight - 8;
-  };
+  if (!text.trim()) return null;
   return (
-    <details class="log" open>
-      <summary>Log, its end</summary>
-      <pre ref={box} onScroll={scrolled} tabIndex={0} aria-label="The end of the log">{text}</pre>
+    <details class="logged" open>
+      <summary>End of the log</summary>
+      <Terminal text={text} label="The end of the log" tone="log" />
     </details>
   );
+}
+
+/** Said where nothing else is. */
+function Nothing({ model, run }: { model: Model; run: Properties }) {
+  const some = (key: string, name: string): boolean => ((model.get(key) as Record<string, unknown[]> | null)?.[name] ?? []).length > 0;
+  if ((model.get("series") as unknown[]).length || some("children", "runs") || run.error) return null;
+  return <p class="quiet nothing">{isOver(run.status) ? "It has logged no metrics." : "No metrics so far."}</p>;
 }
 
 function Head({ run, live }: { run: Properties; live: boolean }) {
@@ -119,9 +119,14 @@ function Metrics({ model, wishes, palette, url }: Props & { url: string }) {
   const panels = useMemo(() => panelsOf(seriesOf(told)), [told]);
   const charts = chartsOf(model);
   const linked = useMemo(() => new Linked(), [model]);
-  const tiles = panels.filter(isTile);
-  const drawn = panels.filter((panel) => ["line", "xy", "columns"].includes(panel.kind) && charts.has(panel.metric));
-  const more = panels.filter((panel) => ["line", "xy", "columns"].includes(panel.kind)).length - drawn.length;
+  const images = new Set(imagesOf(model.get("images")).map((one) => one.metric));
+  const rest = panels.filter((panel) => panel.kind !== "empty" && !(images.has(panel.metric) && panel.columns[0] === ""));
+  const wordOfTile = (panel: Panel): string | undefined =>
+    panel.last === undefined ? charts.get(panel.metric)?.texts?.[0] : (wordOf(panel) ?? short(panel.last, 6));
+  const tiles = rest.filter((panel) => panel.kind === "tile" && wordOfTile(panel) !== undefined);
+  const drawn = rest.filter((panel) => ["line", "xy", "columns"].includes(panel.kind) && charts.has(panel.metric));
+  const cells = rest.filter((panel) => panel.kind === "table" && hasCells(panel, charts.get(panel.metric)));
+  const more = rest.length - tiles.length - drawn.length - cells.length;
   return (
     <>
       {tiles.length > 0 && (
@@ -129,7 +134,7 @@ function Metrics({ model, wishes, palette, url }: Props & { url: string }) {
           {tiles.map((panel) => (
             <li key={panel.metric} class="tile">
               <span class="quiet text" title={panel.metric}>{panel.metric}</span>
-              <b title={String(panel.last)}>{wordOf(panel) ?? short(panel.last!, 6)}</b>
+              <b class="text" title={panel.last === undefined ? wordOfTile(panel) : String(panel.last)}>{wordOfTile(panel)}</b>
             </li>
           ))}
         </ul>
@@ -145,8 +150,12 @@ function Metrics({ model, wishes, palette, url }: Props & { url: string }) {
           )}
         </div>
       )}
-      {more > 0 && <p class="quiet">{plural(more, "more chart")} on the <a href={url} target="_blank" rel="noopener noreferrer">details page</a>.</p>}
-      {!panels.length && <p class="quiet">{count(0)} metrics so far.</p>}
+      {cells.length > 0 && (
+        <div class="charts">
+          {cells.map((panel) => <Cells key={`${panel.metric}\n${panel.columns[0]}`} panel={panel} told={charts.get(panel.metric)!} url={url} />)}
+        </div>
+      )}
+      {more > 0 && <p class="quiet">{plural(more, "more metric")} on the <a href={url} target="_blank" rel="noopener noreferrer">details page</a>.</p>}
     </>
   );
 }
