@@ -106,6 +106,58 @@ print(json.dumps([len(asked), watched.children, metrics]))
     assert metrics == {f"child-{n}": {"mse": n / 4} for n in range(3)}
 
 
+def test_the_last_expression_of_a_cell_reads_no_more_than_it_shows(desk: Desk) -> None:
+    logged = desk.script(
+        """
+with experiment.start_logging(run_id="long") as run:
+    run.log_list("loss", list(range(50_000)))
+    run.log("best", 0.25)
+"""
+    )
+    assert logged.returncode == 0, logged.stderr
+    read = desk.script(
+        """
+from runstream.client import Client
+from runstream.widgets import RunDetails
+whole = []
+get = Client.get_metrics
+def counted(client, workspace, runs, metrics=(), **more):
+    found = get(client, workspace, runs, metrics, **more)
+    whole.extend(len(series) for series in found.series)
+    return found
+Client.get_metrics = counted
+elsewhere = Run(Experiment(ws, "other"), "long")  # as somebody may mistake it
+page = RunDetails(elsewhere)._repr_html_()
+print(json.dumps([sum(whole), page, str(elsewhere), elsewhere._repr_html_()]))
+"""
+    )
+    assert read.returncode == 0, read.stderr
+    count, page, text, row = json.loads(read.stdout)
+    assert count == 1
+    assert "50,000 values" in page
+    assert "49999" in page
+    assert "0.25" in page
+    # Its experiment is the server's word.
+    assert "Experiment: family," in text
+    assert "family" in row
+    assert "other" not in row
+
+
+def test_without_a_server_what_is_known_here_is_shown(place: Place) -> None:
+    done = place.script(
+        HEAD
+        + """
+from runstream.widgets import RunDetails
+run = experiment.start_logging(display_name="fern", tags={"kind": "toy"})
+run.log("loss", 1.5)
+print(RunDetails(run)._repr_html_())
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("Not reachable: ", "fern", "<b>Running</b>", "kind: toy"):
+        assert text in done.stdout
+
+
 class Recorder(NotebookClient):
     """Runs a notebook and keeps what its kernel displays."""
 

@@ -12,7 +12,7 @@ from runstream.widgets import charts, html
 from runstream.widgets.data import as_lists
 
 HOSTILE = '</pre></svg><script>alert(1)</script><img src=x onerror="alert(2)" \'>&'
-PLAIN = {"div", "p", "b", "br", "small", "table", "tr", "th", "td", "a", "pre"}
+PLAIN = {"div", "p", "b", "br", "small", "table", "tr", "th", "td", "a", "pre", "span"}
 DRAWN = {"figure", "figcaption", "svg", "path", "text", "polyline", "circle"}
 
 
@@ -91,6 +91,16 @@ def test_a_log_is_shown_as_a_terminal_leaves_it() -> None:
     log = "".join(f"line {n}\r\n" for n in range(200)) + "10 %\r50 %\rdone\n"
     lines = Elements(html.page(data(run_logs=log))).text.split("Log")[1].split("\n")
     assert lines == [*(f"line {n}" for n in range(101, 200)), "done"]
+
+
+def test_of_a_long_error_the_reason_is_shown() -> None:
+    error = (
+        "".join(f'  File "train.py", line {n}\n    step()\n' for n in range(300)) + "ValueError: the reason"
+    )
+    page = html.page(data(run={"status": "Failed", "error": error}))
+    shown = Elements(page).text
+    assert '  File "train.py", line 299\n    step()\nValueError: the reason' in shown
+    assert "line 100" not in shown
 
 
 def test_text_that_is_no_unicode() -> None:

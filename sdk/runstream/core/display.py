@@ -57,10 +57,10 @@ def experiment_text(experiment: "Experiment") -> str:
 
 def run_html(run: "Run") -> str:
     """A table of one row."""
-    kind, status = _state(run)
+    experiment, kind, status = _state(run)
     return table(
         {
-            "Experiment": name(run.experiment.name),
+            "Experiment": name(experiment),
             "Id": name(run.id),
             "Type": escape(kind or ""),
             "Status": escape(status),
@@ -72,19 +72,19 @@ def run_html(run: "Run") -> str:
 
 def run_text(run: "Run") -> str:
     """As `str` gives it."""
-    kind, status = _state(run)
-    return f"Run(Experiment: {run.experiment.name},\nId: {run.id},\nType: {kind},\nStatus: {status})"
+    experiment, kind, status = _state(run)
+    return f"Run(Experiment: {experiment},\nId: {run.id},\nType: {kind},\nStatus: {status})"
 
 
-def _state(run: "Run") -> tuple[str | None, str]:
-    """Type and status. Never raises; for a run of this process no server is asked."""
-    state = run._state
+def _state(run: "Run") -> tuple[str, str | None, str]:
+    """Experiment, type and status. Never raises; for a run of this process no server is asked."""
+    state, given = run._state, run.experiment.name
     if state.status is not None and state.facts.started_ns:
-        return state.facts.run_type or None, state.status
+        return given, state.facts.run_type or None, state.status
     found = run._glance()
     if found is None:
-        return None, state.status or "unknown"
-    return found.run_type or None, found.status
+        return given, None, state.status or "unknown"
+    return found.experiment or given, found.run_type or None, found.status
 
 
 def docs_url(workspace: "Workspace") -> str:

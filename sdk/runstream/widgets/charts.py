@@ -54,7 +54,8 @@ def line_chart(
     if left_out and count is None:
         about.append(f"{left_out:,} of them missing or not finite")
     caption = f"<b>{escape(title)}</b><br><small>{escape(', '.join(about))}</small>"
-    style = "display:inline-block;margin:4px 12px 4px 0;vertical-align:top"
+    place = "display:inline-block;margin:4px 12px 4px 0;vertical-align:top"
+    style = f"{place};max-width:{_WIDTH}px;overflow-wrap:anywhere"
     return f'<figure style="{style}"><figcaption>{caption}</figcaption>{_svg(title, points)}</figure>'
 
 

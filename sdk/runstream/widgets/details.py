@@ -6,7 +6,7 @@ from typing import Any
 from runstream.core import display
 from runstream.core.run import Run
 from runstream.errors import UserError
-from runstream.widgets import html, live
+from runstream.widgets import live
 from runstream.widgets.data import widget_data
 
 
@@ -53,10 +53,7 @@ class RunDetails:
 
     def _repr_html_(self) -> str:
         """As it is now: for the last expression of a cell. It does not follow the run, `show()` does."""
-        try:
-            return html.page(self.get_widget_data())
-        except Exception as error:  # a cell's output, not a failure of the cell
-            return html.notice_page(self._run.id, self._run.get_portal_url(), f"{live.what(error)}: {error}")
+        return live.once(self._run)
 
 
 def _check(widget_settings: object) -> None:

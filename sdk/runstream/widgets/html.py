@@ -11,6 +11,8 @@ from runstream.widgets.watched import Reduced
 
 _MOST_METRICS: Final = 60
 _MOST_LINES: Final = 100
+_MOST_LOG: Final = 20_000  # characters of them
+_TERMINAL: Final = "max-height:20em;overflow:auto;margin:0;font-family:monospace;white-space:pre-wrap"
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _CELL: Final = 'style="text-align:left;vertical-align:top;overflow-wrap:anywhere"'
 
@@ -66,9 +68,9 @@ def _properties(found: dict[str, Any]) -> str:
         "Name": _text(found["name"]),
         "Experiment": _text(found["experiment"]),
         "Status": f"<b>{_text(found['status'])}</b>",
-        "Error": _text(found["error"] or ""),
-        "Started": _text(found["created_utc"] or ""),
-        "Ended": _text(found["end_time_utc"] or ""),
+        "Error": _pre(found["error"]) if found["error"] else "",
+        "Started": _time(found["created_utc"]),
+        "Ended": _time(found["end_time_utc"]),
         "Script": _text(found["script_name"] or ""),
         "Arguments": _text(" ".join(map(str, arguments)) if isinstance(arguments, list) else arguments or ""),
         "Parameters": _pairs(found["parameters"]),
@@ -76,9 +78,7 @@ def _properties(found: dict[str, Any]) -> str:
         "Properties": _pairs(found["properties"]),
         "Logs": "<br>".join(link(url, path) for path, url in list(found["log_files"].items())[:MOST_ROWS]),
     }
-    return _table(
-        [], [[f'<b style="white-space:nowrap">{name}</b>', cell] for name, cell in rows.items() if cell]
-    )
+    return _table([], [[_whole(f"<b>{name}</b>"), cell] for name, cell in rows.items() if cell])
 
 
 def _metrics(metrics: dict[str, Any]) -> str:
@@ -142,9 +142,9 @@ def _children(children: list[dict[str, Any]]) -> str:
         [
             _text(child["run_id"]),
             _text(child["name"]),
-            _text(child["status"]),
-            _text(child["created_utc"] or ""),
-            _text(child["end_time_utc"] or ""),
+            _whole(_text(child["status"])),
+            _time(child["created_utc"]),
+            _time(child["end_time_utc"]),
             _pairs({**child["parameters"], **child["tags"]}),
         ]
         for child in children
@@ -155,9 +155,21 @@ def _children(children: list[dict[str, Any]]) -> str:
 
 
 def _log(log: str) -> str:
-    """Its last lines, as a terminal would leave them: a carriage return begins a line again."""
-    if not log.strip():
-        return ""
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in log.rstrip("\n").split("\n")[-_MOST_LINES:]]
-    text = escape(_CONTROLS.sub("", "\n".join(lines)).encode("utf-8", "replace").decode())
-    return f'<p><b>Log</b></p><pre style="max-height:20em;overflow:auto">{text}</pre>'
+    return f"<p><b>Log</b></p>{_pre(log)}" if log.strip() else ""
+
+
+def _pre(text: str) -> str:
+    """The last lines of a text, as a terminal would leave them: a carriage return begins a line again."""
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")[-_MOST_LINES:]]
+    left = escape(_CONTROLS.sub("", "\n".join(lines)[-_MOST_LOG:]).encode("utf-8", "replace").decode())
+    return f'<pre style="{_TERMINAL}">{left}</pre>'
+
+
+def _whole(cell: str) -> str:
+    """HTML that is not broken into lines."""
+    return f'<span style="white-space:nowrap">{cell}</span>'
+
+
+def _time(iso: str | None) -> str:
+    """To the second: nobody reads more."""
+    return _whole(_text(f"{iso[:19].replace('T', ' ')} UTC")) if iso else ""

@@ -17,6 +17,7 @@ _CHANGE_S: Final = 10.0  # that the server waits for a change
 _AGAIN_S: Final = 2.0  # after a reading that failed, at first,
 _LONGEST_S: Final = 15.0  # and at most
 _SETTLING_S: Final = 30.0  # that the last points of a run may take after its end
+_SETTLED_S: Final = 10.0  # that a page which is shown once waits for them
 _PATIENCE_S: Final = 2.0  # that a cell waits for its first page
 _REST: Final = 4.0  # pauses are so many times as long as a read took, at least,
 _MOST_S: Final = 60.0  # up to this
@@ -30,6 +31,26 @@ def in_kernel() -> bool:
     loaded = sys.modules.get("IPython")
     shell = loaded.get_ipython() if loaded is not None else None
     return getattr(shell, "kernel", None) is not None
+
+
+def once(run: Run) -> str:
+    """The page of a run as it is now. What goes wrong is in it: a cell's output is no failure of the cell."""
+    watched, notice = Watched(run), ""
+    deadline = time.monotonic() + _SETTLED_S
+    try:
+        watched.read()
+        while watched.over and not watched.settled and time.monotonic() < deadline:
+            time.sleep(0.1)
+            watched.read()
+    except Exception as error:
+        notice = f"{what(error)}: {error}"
+    return _page(run, watched, notice)
+
+
+def _page(run: Run, watched: Watched, notice: str) -> str:
+    if watched.properties:
+        return html.page(watched.data(), notice)
+    return html.notice_page(run.id, run.get_portal_url(), notice)
 
 
 def show(run: Run, text: str) -> "Live":
@@ -115,10 +136,7 @@ class Live:
         else:
             self._away_since = self._away_since or f"{datetime.now(UTC):%H:%M:%S} UTC"
             self._notice = f"{what(error)} since {self._away_since}: {error}"
-        if self._watched.properties:
-            page = html.page(self._watched.data(), self._notice)
-        else:
-            page = html.notice_page(self._run.id, self._run.get_portal_url(), self._notice)
+        page = _page(self._run, self._watched, self._notice)
         with self._lock:
             changed, self._page = page != self._page, page
             if self._front is not None:

@@ -113,6 +113,8 @@ class Watched:
         self.waited_s = time.monotonic() - began
         record = self.run._record(fresh=True)
         logs = self.run._log_files()
+        if not self.properties:  # something to see, should the rest fail
+            self.properties = properties_of(self.run, record, logs)
         if not self.run._state.silent:
             self._read_metrics()
         children = children_of(self.run, metrics=True)
@@ -245,6 +247,7 @@ class Watched:
             for series in found
         }
         self._take(found)
+        self.settled = True
 
     def _take(self, found: Iterable[Series]) -> None:
         by_metric: dict[str, list[Series]] = {}
