@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from runstream.v1.run_pb2 import LogPosition
+    from runstream.v1.run_service_pb2 import Share, ShareRunResponse
 
 _SERVICE: Final = "/runstream.v1.RunService/"
 
@@ -111,6 +112,32 @@ class Changes:
         for key, value in (set_tags or {}).items():
             request.set_tags.add(key=key, value=value)
         return self._change("UpdateExperiment", request, messages.UpdateExperimentResponse)
+
+    def share_runs(
+        self, workspace: str, runs: Iterable[str], *, expires_s: int = 0, note: str = ""
+    ) -> ShareRunResponse:
+        """Makes a link that shows runs to whoever has it. 0 seconds are the server's default: 7 days."""
+        from runstream.v1 import run_service_pb2 as messages
+
+        request = messages.ShareRunRequest(workspace=workspace, expires_s=expires_s, note=note)
+        for run in runs:
+            request.scope.runs.add(workspace=workspace, run=run)
+        made: ShareRunResponse = self._call(_SERVICE + "ShareRun", request, messages.ShareRunResponse)
+        return made
+
+    def list_shares(self, workspace: str) -> list[Share]:
+        """Links that have not ended, the newest first."""
+        from runstream.v1 import run_service_pb2 as messages
+
+        request = messages.ListSharesRequest(workspace=workspace)
+        return list(self._call(_SERVICE + "ListShares", request, messages.ListSharesResponse).shares)
+
+    def revoke_share(self, workspace: str, share: bytes) -> list[LogPosition]:
+        """Ends a link."""
+        from runstream.v1 import run_service_pb2 as messages
+
+        request = messages.RevokeShareRequest(workspace=workspace, share=share)
+        return self._change("RevokeShare", request, messages.RevokeShareResponse)
 
     def _change(self, method: str, request: Message, response: type[Any]) -> list[LogPosition]:
         return list(self._call(_SERVICE + method, request, response).positions)

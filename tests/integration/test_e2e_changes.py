@@ -91,6 +91,45 @@ except ServiceException:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_link_shows_a_run_until_it_is_revoked(desk: Desk) -> None:
+    done = desk.script(
+        """
+from datetime import UTC, datetime, timedelta
+from urllib.error import HTTPError
+from urllib.request import urlopen
+from runstream.errors import UserError
+run = experiment.start_logging(display_name="brave-fern")
+other = experiment.start_logging()
+link = run.share(expires=timedelta(hours=2), note="for the review")
+assert abs(link.expires - datetime.now(UTC) - timedelta(hours=2)) < timedelta(minutes=10), link
+assert str(link) == link.url and "/s/rss_" in link.url
+urlopen(link.url).read()
+week = other.share()
+assert abs(week.expires - datetime.now(UTC) - timedelta(days=7)) < timedelta(minutes=10), week
+(listed,) = run.get_shares()
+assert (listed.id, listed.note, listed.url) == (link.id, "for the review", "")
+listed.revoke()
+assert run.get_shares() == []
+try:
+    urlopen(link.url)
+except HTTPError as error:
+    assert error.code == 401, error
+else:
+    raise AssertionError
+urlopen(week.url).read()
+for wrong in (0, -1, float("nan"), "1 day", True, timedelta(days=400)):
+    try:
+        run.share(wrong)
+    except UserError as error:
+        assert "expires" in str(error), error
+    else:
+        raise AssertionError(wrong)
+run.complete(); other.complete()
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_files_of_a_deleted_run_can_be_read_as_a_model_only(desk: Desk) -> None:
     done = desk.script(
         """

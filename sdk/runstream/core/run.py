@@ -15,6 +15,7 @@ from runstream.core.logging import RunLogging
 from runstream.core.logs import RunLogs
 from runstream.core.record import RunRecord
 from runstream.core.registration import RunModels
+from runstream.core.sharing import RunSharing
 from runstream.core.snapshots import RunSnapshots
 from runstream.core.state import ATTACHED, MAIN, WORKER, RunState, attach, known
 from runstream.core.storage import RunStorage
@@ -38,6 +39,7 @@ class Run(
     RunHierarchy,
     RunLifecycle,
     RunLogs,
+    RunSharing,
     RunStorage,
 ):
     """A run.
