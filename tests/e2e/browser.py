@@ -103,16 +103,17 @@ def visit(browser: Browser, base: str, token: str | None, **options: Any) -> Ite
         context.close()
 
 
-def violations(page: Page) -> list[str]:
-    """What axe finds on a page."""
+def violations(page: Page, within: str = "") -> list[str]:
+    """What axe finds on a page, or in the elements of a selector."""
     source = (ROOT / "query" / "portal" / "node_modules" / "axe-core" / "axe.min.js").read_text()
     page.evaluate(f"{source}; undefined")
     found = page.evaluate(
-        """async () => {
-            const { violations } = await axe.run(document, { resultTypes: ['violations'] });
+        """async within => {
+            const { violations } = await axe.run(within || document, { resultTypes: ['violations'] });
             const where = node => node.html.slice(0, 160) + ' ' + node.failureSummary.slice(0, 200);
             return violations.map(one => `${one.id}: ${one.nodes.slice(0, 3).map(where).join(' | ')}`);
-        }"""
+        }""",
+        within,
     )
     return list(found)
 

@@ -134,6 +134,8 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
     children.scroll_into_view_if_needed()
     chromium.shot(page, "widget-children")
 
+    assert chromium.violations(page, "[data-runstream]") == []
+
     # The notebook's kernel is busy, and the widget moves.
     run_cell(page, 1)
     expect(figure(page, "live").locator(canvas)).to_have_attribute(

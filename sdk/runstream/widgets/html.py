@@ -11,10 +11,11 @@ from runstream.widgets.watched import Reduced
 
 _MOST_METRICS: Final = 60
 _MOST_LINES: Final = 100
+_ERROR_LINES: Final = 15  # as many as are seen without scrolling
 _MOST_LOG: Final = 20_000  # characters of them
-_TERMINAL: Final = "max-height:20em;overflow:auto;margin:0;font-family:monospace;white-space:pre-wrap"
+_TERMINAL: Final = "max-height:24em;overflow:auto;margin:0;font-family:monospace;white-space:pre-wrap"
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
-_CELL: Final = 'style="text-align:left;vertical-align:top;overflow-wrap:anywhere"'
+_CELL: Final = 'style="text-align:left;vertical-align:top;min-width:4em;overflow-wrap:anywhere"'
 
 
 def page(data: dict[str, Any], notice: str = "") -> str:
@@ -49,7 +50,8 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
     """Heads and cells are HTML already."""
     head = "".join(f"<th {_CELL}>{name}</th>" for name in heads)
     body = "".join("<tr>" + "".join(f"<td {_CELL}>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table>{f'<tr>{head}</tr>' if heads else ''}{body}</table>"
+    table = f"<table>{f'<tr>{head}</tr>' if heads else ''}{body}</table>"
+    return f'<div style="overflow-x:auto">{table}</div>'
 
 
 def _pairs(pairs: dict[str, Any]) -> str:
@@ -68,7 +70,7 @@ def _properties(found: dict[str, Any]) -> str:
         "Name": _text(found["name"]),
         "Experiment": _text(found["experiment"]),
         "Status": f"<b>{_text(found['status'])}</b>",
-        "Error": _pre(found["error"]) if found["error"] else "",
+        "Error": _pre(found["error"], _ERROR_LINES) if found["error"] else "",
         "Started": _time(found["created_utc"]),
         "Ended": _time(found["end_time_utc"]),
         "Script": _text(found["script_name"] or ""),
@@ -155,12 +157,12 @@ def _children(children: list[dict[str, Any]]) -> str:
 
 
 def _log(log: str) -> str:
-    return f"<p><b>Log</b></p>{_pre(log)}" if log.strip() else ""
+    return f"<p><b>Log</b></p>{_pre(log, _MOST_LINES)}" if log.strip() else ""
 
 
-def _pre(text: str) -> str:
+def _pre(text: str, most: int) -> str:
     """The last lines of a text, as a terminal would leave them: a carriage return begins a line again."""
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")[-_MOST_LINES:]]
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")[-most:]]
     left = escape(_CONTROLS.sub("", "\n".join(lines)[-_MOST_LOG:]).encode("utf-8", "replace").decode())
     return f'<pre style="{_TERMINAL}">{left}</pre>'
 
