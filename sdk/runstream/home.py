@@ -376,6 +376,7 @@ def resolve_server(
     credential: str | os.PathLike[str] | None = None,
     config: ClientConfig | None = None,
     use_environment: bool = True,
+    told_http: str | None = None,
 ) -> Target | None:
     """The server to talk to; None when nothing says where one is. Never asks the network.
 
@@ -383,7 +384,8 @@ def resolve_server(
     come the configuration (`config`, else the nearest one) and the discovery file. The key is that in the
     file `credential`, RUNSTREAM_API_KEY, that of the configuration, or for the server of the discovery file
     its token: another server never gets that. Without `use_environment` (the sender: its environment is that
-    of whichever script started it) only `explicit`, `credential` and the discovery file count.
+    of whichever script started it) only `explicit`, `credential` and the discovery file count. `told_http` is
+    where the server said just now that it is read; who names an address wants that one.
     """
     environment = os.environ if use_environment else {}
     if use_environment and config is None:
@@ -406,7 +408,7 @@ def resolve_server(
     if not http and config is not None and source == "config":
         http = config.http_server
     if not http:
-        http = found.http if found else _learned_http(grpc)
+        http = told_http or (found.http if found else _learned_http(grpc))
     if "://" not in http:
         http = f"http://{http}"
 

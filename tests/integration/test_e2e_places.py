@@ -106,6 +106,17 @@ def test_a_home_that_is_read_only(guest: Place, tmp_path: Path) -> None:
     end_sender_of(mine)
 
 
+def test_where_the_server_says_that_it_is_read_is_not_reached_from_here(place: Place) -> None:
+    """Behind a tunnel, say: the setting names another way, also to a process that has logged."""
+    server = place.up("--public-url", "http://127.0.0.1:1")
+    code = FEW + "assert run.get_metrics()['loss'] == [float(step) for step in range(1000)]\n"
+    ways = {"RUNSTREAM_SERVER": server.grpc, "RUNSTREAM_API_KEY": server.token}
+    done = place.script(code, **ways, RUNSTREAM_HTTP_SERVER=server.http)
+    assert done.returncode == 0, done.stderr
+    lost = place.script(code, **ways)
+    assert "127.0.0.1:1 can't be reached" in lost.stderr
+
+
 def end_sender_of(folder: Path) -> None:
     """The sender that was started in a mount namespace of its own."""
     for log in folder.rglob("sender-*.log"):

@@ -306,21 +306,22 @@ def arrived(workspace: Workspace) -> tuple[list[Any], str | None]:
     return positions, http
 
 
-def _resolve(workspace: Workspace) -> home.Target | None:
+def _resolve(workspace: Workspace, http: str | None = None) -> home.Target | None:
     try:
-        return home.resolve_server(workspace.target.server, config=workspace.config)
+        return home.resolve_server(workspace.target.server, config=workspace.config, told_http=http)
     except OSError:  # no folder for state: nothing can have been found there
         return None
 
 
 def client(workspace: Workspace, http: str | None = None) -> "Client":
-    """What asks the workspace's server. Raises ServiceUnavailableError when none is known."""
+    """What asks the workspace's server, which said that it is read at `http`. Raises ServiceUnavailableError
+    when none is known."""
     from runstream.client import Client
 
     if mode() != ONLINE:
         raise ServiceUnavailableError(f"RUNSTREAM_MODE is {mode()}: no server is asked")
-    target = _resolve(workspace)
-    url = http or (target.http if target else None)
+    target = _resolve(workspace, http)
+    url = target.http if target else http
     if url is None:
         raise ServiceUnavailableError(
             "no server is known: start one with `runstream up`, or name one in RUNSTREAM_SERVER"
