@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 _CODES = """\
 Exit codes: 0 all that was logged is stored, compared by identity; 1 something is missing, or more is stored
-than was logged; 3 no server answers; 4 there is no such run; 5 not all is here yet: in a spool, in the event
-log, or a process still logs; 6 all is accounted for, and something was refused, dropped or lost, as told."""
+than was logged, or the server refuses the command (only the reason is printed then); 3 no server answers;
+4 there is no such run; 5 not all is here yet: in a spool, in the event log, or a process still logs; 6 all is
+accounted for, and something was refused, dropped or lost, as told."""
 
 
 def register(commands: Commands) -> None:
