@@ -193,7 +193,8 @@ def main() -> int:
         ]
         lines.append(f"  sign in   {made.login}")
         lines.append("Scripts find it with")
-        lines += [f"  export {name}={shlex.quote(value)}" for name, value in made.client().items()]
+        found = {**made.client(), "RUNSTREAM_HTTP_SERVER": made.http[0]}
+        lines += [f"  export {name}={shlex.quote(value)}" for name, value in found.items()]
         print("\n".join([*lines, "Ctrl-C ends all of it."]), flush=True)
         ended.wait()
         print("ending …", flush=True)

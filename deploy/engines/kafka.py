@@ -96,7 +96,16 @@ class Kafka:
         return f"kafka://{self.servers}"
 
     def start(self) -> Self:
-        """Returns when all brokers know each other."""
+        """Returns when all brokers know each other.
+
+        :raises EngineFailed: they do not, or the folder has the data of more or fewer brokers.
+        """
+        there = len(list(self._folder.glob("broker-*/data/meta.properties")))
+        if there not in (0, len(self.ports)):
+            raise EngineFailed(
+                f"{self._folder} has the data of {there} broker(s), and {len(self.ports)} are to start:"
+                f" start {there}, or choose another folder"
+            )
         self._format()
         try:
             for engine in self.engines:

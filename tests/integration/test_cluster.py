@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 from deploy.cluster import Cluster
-from deploy.engines.process import EngineMissing
+from deploy.engines.kafka import Kafka
+from deploy.engines.process import EngineFailed, EngineMissing
 from runstream.client import Client
 from runstream.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from tests.server import Place, wait_for
@@ -146,6 +147,20 @@ def test_all_ends_when_asked_and_goes_on(place: Place, cluster: Cluster) -> None
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     with browser.open(cluster.login, timeout=60) as answer:
         assert answer.status == 200
+
+
+def test_data_of_another_number_of_brokers_are_refused(tmp_path: Path) -> None:
+    """Their topics would have no leader, which nobody would understand."""
+    try:
+        kafka = Kafka(tmp_path)
+    except EngineMissing as missing:
+        pytest.skip(str(missing))
+    for number in (1, 2, 3):
+        data = tmp_path / f"broker-{number}" / "data"
+        data.mkdir(parents=True)
+        (data / "meta.properties").touch()
+    with pytest.raises(EngineFailed, match=r"has the data of 3 broker\(s\), and 1 are to start"):
+        kafka.start()
 
 
 def test_a_query_service_waits_for_a_writer(cluster: Cluster, tmp_path: Path) -> None:
