@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { drawPlot, extentY, layout, marksOf, type PlotLine, type View } from "../src/charts/draw";
+import { drawPlot, extentY, isBlank, layout, marksOf, type PlotLine, type View } from "../src/charts/draw";
 import { csvOfLines, fileName } from "../src/charts/export";
 import { lineStyle, LIGHT } from "../src/charts/palette";
 import { runsOf, SvgPen } from "../src/charts/pen";
@@ -30,6 +30,36 @@ test("a spike inside a bucket is drawn at its height", () => {
   const points = [...svg.toString().matchAll(/points="([^"]+)"/g)].flatMap((match) => match[1]!.split(" ").map((pair) => pair.split(",").map(Number)));
   const top = Math.min(...points.map(([, y]) => y!));
   expect(top).toBeCloseTo(place.y.toPx(1000), 1);
+});
+
+test("a bucket that stands out is a stroke, for its area is next to nothing", () => {
+  const strokes = (height: number): string[] => {
+    const x = Array.from({ length: 100 }, (_, i) => i);
+    const one = line(x, x.map(() => 1), { min: new Float64Array(100), max: Float64Array.from(x, (i) => (i === 50 ? height : 2)) });
+    const svg = new SvgPen(400, 200, "#fff");
+    drawPlot(svg, [one], layout([one], VIEW, 400, 200), LIGHT);
+    return [...svg.toString().matchAll(/<path[^>]*opacity="0.6"[^>]*>/g)].map((match) => match[0]);
+  };
+  expect(strokes(1000)).toHaveLength(1);
+  expect(strokes(2.01)).toHaveLength(0);
+});
+
+test("a smoothed line that comes from before what is shown has its place", () => {
+  const one = line([0, 10, 20], [1, 8, 9], { smooth: Float64Array.from([1, 2, 3]) });
+  expect(extentY([one], { min: 5, max: 20 }, "linear").slice(0, 2)).toEqual([2, 9]);
+  expect(extentY([{ ...one, smooth: Float64Array.from([-1, -1, NaN]) }], { min: 5, max: 20 }, "log").slice(0, 2)).toEqual([8, 9]);
+});
+
+test("lines without a value in what is shown", () => {
+  expect(isBlank([line([0, 10], [1, 1]), line([5], [1])], { min: 5, max: 6 })).toBe(false);
+  expect(isBlank([line([0, 10], [1, 1])], { min: 5, max: 6 })).toBe(true);
+  expect(isBlank([], { min: 5, max: 6 })).toBe(false);
+});
+
+test("there is no step between two steps", () => {
+  const texts = (xWhole: boolean): string[] => layout([line([0, 1, 2], [1, 2, 3])], { ...VIEW, xWhole }, 500, 200).xTicks.map((tick) => tick.text);
+  expect(texts(true)).toEqual(["0", "1", "2"]);
+  expect(texts(false)).toContain("0.5");
 });
 
 test("what is not finite is a mark at its step, and breaks the line", () => {

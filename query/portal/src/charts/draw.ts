@@ -29,6 +29,8 @@ export interface View {
   /** What of the x axis is shown; all when it is null. */
   zoom: Range | null;
   xLabel: string;
+  /** There is nothing between whole numbers of the x axis. */
+  xWhole?: boolean | undefined;
 }
 
 export interface Layout {
@@ -75,6 +77,11 @@ function isRising(x: Float64Array): boolean {
   return true;
 }
 
+/** Whether lines that have values have none in a range. */
+export function isBlank(lines: readonly PlotLine[], range: Range): boolean {
+  return lines.length > 0 && !lines.some((line) => line.x.some((value) => value >= range.min && value <= range.max));
+}
+
 /** The y axis of what is shown: exact, from the bands. */
 export function extentY(lines: readonly PlotLine[], x: Range, kind: "linear" | "log"): [number, number, number] {
   let low = Infinity;
@@ -95,6 +102,12 @@ export function extentY(lines: readonly PlotLine[], x: Range, kind: "linear" | "
         if (min < low) low = min;
         if (max > high) high = max;
       }
+      // It comes from before what is shown, and may lie outside of its values.
+      const smooth = line.smooth?.[i];
+      if (smooth !== undefined && (kind === "linear" || smooth > 0)) {
+        if (smooth < low) low = smooth;
+        if (smooth > high) high = smooth;
+      }
     }
   }
   return [low, high, unplaced];
@@ -108,11 +121,11 @@ export function layout(lines: readonly PlotLine[], view: View, width: number, he
   const yRange = padded(low, high, view.yKind);
   const top = 10;
   const bottom = height - 22;
-  const yTicks = ticks(view.yKind, yRange, Math.max(2, Math.floor((bottom - top) / 42)));
+  const yTicks = ticks(view.yKind, yRange, Math.max(2, Math.floor((bottom - top) / 28)));
   const widest = yTicks.reduce((most, tick) => Math.max(most, tick.text.length), 2);
   const left = Math.min(Math.ceil(widest * LABEL_PX) + 12, width / 3);
   const right = width - 12;
-  const perTick = view.xKind === "time" || view.xKind === "duration" ? 80 : 76;
+  const perTick = view.xKind === "time" || view.xKind === "duration" ? 80 : 60;
   return {
     width,
     height,
@@ -122,7 +135,7 @@ export function layout(lines: readonly PlotLine[], view: View, width: number, he
     bottom,
     x: scale(view.xKind, range, left, right),
     y: scale(view.yKind, yRange, bottom, top),
-    xTicks: ticks(view.xKind, range, Math.max(2, Math.floor((right - left) / perTick))),
+    xTicks: ticks(view.xKind, range, Math.max(2, Math.floor((right - left) / perTick)), view.xWhole),
     yTicks,
     unplaced,
   };
@@ -195,12 +208,9 @@ function drawLine(pen: Pen, line: PlotLine, place: Layout, lineWidth: number): v
   const { color, dash } = line.style;
   if (banded) {
     pen.area(xs, lows, highs, 0, size, color, line.faint ? 0.06 : 0.22);
-    // A bucket alone has no area: its extent is a stroke.
-    if (size <= 2) {
-      for (let i = 0; i < size; i++) {
-        if (lows[i]! > highs[i]!) pen.segment(xs[i]!, lows[i]!, xs[i]!, highs[i]!, { color, width: 1, alpha: 0.5 * alpha });
-      }
-    }
+    // A bucket alone has no area, and one that stands out next to none: its extent is a stroke.
+    const { at, to } = strokesOf(size);
+    if (at.length) pen.path(at, to, 0, at.length, { color, width: 1, alpha: 0.6 * alpha });
   }
   const width = line.smooth ? 1 : lineWidth;
   pen.path(xs, ys, 0, size, { color, width, dash, alpha: line.smooth ? 0.35 * alpha : alpha });
@@ -222,6 +232,27 @@ function drawLine(pen: Pen, line: PlotLine, place: Layout, lineWidth: number): v
     for (let i = 0; i < size; i++) ys[i] = y.toPx(line.smooth[from + i]!);
     pen.path(xs, ys, 0, size, { color, width: lineWidth + 0.5, dash, alpha });
   }
+}
+
+/** How far a bucket reaches beyond those beside it to stand out. */
+const OUTSTANDING_PX = 8;
+
+/** The extents of buckets whose area nobody would see, as a path of strokes with gaps between them; none where so many stand out that they are a
+ * band. */
+function strokesOf(size: number): { at: number[]; to: number[] } {
+  const at: number[] = [];
+  const to: number[] = [];
+  for (let i = 0; i < size; i++) {
+    if (!(lows[i]! > highs[i]!)) continue;
+    const before = i > 0 ? i - 1 : i + 1;
+    const after = i < size - 1 ? i + 1 : i - 1;
+    const above = Math.min(highs[before]!, highs[after]!) - highs[i]!;
+    const below = lows[i]! - Math.max(lows[before]!, lows[after]!);
+    if (size > 2 && !(above > OUTSTANDING_PX || below > OUTSTANDING_PX)) continue;
+    at.push(xs[i]!, xs[i]!, NaN);
+    to.push(highs[i]!, lows[i]!, NaN);
+  }
+  return size > 2 && at.length > (3 * size) / 8 ? { at: [], to: [] } : { at, to };
 }
 
 export interface Mark {

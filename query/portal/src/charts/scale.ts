@@ -62,12 +62,12 @@ export interface Tick {
   text: string;
 }
 
-/** About `wanted` ticks at round values. */
-export function ticks(kind: ScaleKind, range: Range, wanted: number): Tick[] {
-  if (kind === "log") return logTicks(range, wanted);
+/** About `wanted` ticks at round values; `whole`: at whole numbers only. */
+export function ticks(kind: ScaleKind, range: Range, wanted: number, whole = false): Tick[] {
+  if (kind === "log") return logTicks(range, wanted, whole);
   if (kind === "duration") return durationTicks(range, wanted);
   if (kind === "time") return timeTicks(range, wanted);
-  return linearTicks(range, wanted);
+  return linearTicks(range, wanted, whole);
 }
 
 /** 1, 2 or 5 times a power of ten, at least `least`. */
@@ -77,10 +77,10 @@ export function roundUp(least: number): number {
   return 10 * power;
 }
 
-function linearTicks({ min, max }: Range, wanted: number): Tick[] {
+function linearTicks({ min, max }: Range, wanted: number, whole: boolean): Tick[] {
   const width = (max / 2 - min / 2) / Math.max(1, wanted);
   if (!(width > 0) || !Number.isFinite(width)) return [];
-  const step = roundUp(width * 2);
+  const step = whole ? Math.max(1, roundUp(width * 2)) : roundUp(width * 2);
   if (!Number.isFinite(step)) return [0].map((value) => ({ value, text: "0" }));
   const found: Tick[] = [];
   const first = Math.ceil(min / step);
@@ -107,12 +107,12 @@ function tickText(value: number, step: number, decimals: number): string {
   return decimal(value, decimals, decimals).replace("-", "−");
 }
 
-function logTicks({ min, max }: Range, wanted: number): Tick[] {
+function logTicks({ min, max }: Range, wanted: number, whole: boolean): Tick[] {
   const low = Math.log10(min);
   const high = Math.log10(max);
   if (!(high > low)) return [];
   const decades = high - low;
-  if (decades < 0.7) return linearTicks({ min, max }, wanted);
+  if (decades < 0.7) return linearTicks({ min, max }, wanted, whole);
   const found: Tick[] = [];
   const stride = Math.max(1, Math.ceil(decades / Math.max(1, wanted)));
   const factors = decades <= 2.2 && wanted >= 3 ? [1, 2, 5] : [1];

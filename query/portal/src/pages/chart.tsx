@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { PlotLine, View } from "../charts/draw";
+import { isBlank, type PlotLine, type View } from "../charts/draw";
 import { csvOfLines, save } from "../charts/export";
 import type { Linked } from "../charts/linked";
 import { LinePlot } from "../charts/plot";
@@ -84,6 +84,7 @@ export function Chart(props: ChartProps) {
   const [large, setLarge] = useState(false);
   const plot = useRef<LinePlot | null>(null);
   const label = useMemo(() => summary(title, lines, view), [title, lines, view]);
+  const blank = useMemo(() => !loading && view.zoom !== null && isBlank(lines, view.zoom), [loading, lines, view]);
   const exportAs = async (kind: "png" | "svg" | "csv"): Promise<void> => {
     if (kind === "csv") save(`${title}.csv`, new Blob([csvOfLines(lines, view.xLabel)], { type: "text/csv" }));
     else if (kind === "svg") save(`${title}.svg`, new Blob([plot.current?.toSvg() ?? ""], { type: "image/svg+xml" }));
@@ -96,6 +97,7 @@ export function Chart(props: ChartProps) {
     <>
       <Plot {...props} label={label} plotRef={plot} />
       {legend}
+      {blank && <p class="chart-note">It has no value in what is shown.</p>}
       {note && <p class="chart-note">{note}</p>}
     </>
   );

@@ -8,8 +8,8 @@ import type { PlotLine, View } from "../charts/draw";
 import type { Linked } from "../charts/linked";
 import { lineStyle } from "../charts/palette";
 import type { Range } from "../charts/scale";
-import { emptyLine, indexOf, lineOfBuckets, lineOfElements, rankBand, type Line } from "../data/lines";
-import { count as counted } from "../data/numbers";
+import { emptyLine, lineOfBuckets, lineOfElements, rankBand, type Line } from "../data/lines";
+import { count as counted, plural } from "../data/numbers";
 import { smoothed } from "../data/smoothing";
 import { Chart, useNear } from "./chart";
 import { Num } from "./parts";
@@ -240,10 +240,11 @@ export function MetricChart({
       yKind: settings.logY ? "log" : "linear",
       zoom,
       xLabel: axis === "time" ? "" : axis === "relative" ? "after" : rows ? "value" : "step",
+      xWhole: axis === "step",
     }),
     [axis, settings.logX, settings.logY, zoom, rows],
   );
-  const raw = drawn.length > 0 && read.every((one) => one.line.raw);
+  const raw = read.some((one) => one.line.x.length > 0) && read.every((one) => one.line.raw);
   return (
     <div ref={ref} class="chart-slot">
       {near || read.length ? (
@@ -257,7 +258,7 @@ export function MetricChart({
           onWidth={setWidth}
           linked={linked}
           loading={loading}
-          note={noteOf(failure, cut, drawn, settings, read.length > drawn.length)}
+          note={noteOf(failure, cut, drawn, view, read.length > drawn.length)}
           legend={drawn.length > 1 && !quietLegend ? <Legend lines={drawn} /> : undefined}
           controls={raw && zoom ? <span class="badge" title="Each point is a value as it was logged">raw</span> : undefined}
         />
@@ -287,20 +288,22 @@ function toPlot(one: Read, axis: XAxis, smoothing: number, colors: Parameters<ty
   };
 }
 
-function noteOf(failure: Failure | undefined, cut: boolean, lines: readonly PlotLine[], settings: Settings, timeless: boolean): string {
+function noteOf(failure: Failure | undefined, cut: boolean, lines: readonly PlotLine[], view: View, timeless: boolean): string {
   const notes: string[] = [];
   if (failure && failure.kind !== "cancelled" && failure.kind !== "unreachable") notes.push(failure.text);
   if (cut) notes.push(`The first ${counted(MOST_ELEMENTS)} values; zoom in for the rest.`);
   if (timeless) notes.push("The times of this many values are not known; zoom in, or show steps.");
-  if (settings.logY) {
-    let hidden = 0;
-    for (const line of lines) for (let i = 0; i < line.min.length; i++) if (line.min[i]! <= 0) hidden++;
-    if (hidden) notes.push(`${counted(hidden)} points reach 0 or below, which a log scale cannot show.`);
-  }
-  if (settings.logX) {
-    const hidden = lines.reduce((sum, line) => sum + indexOf(line.x, Number.MIN_VALUE), 0);
-    if (hidden) notes.push(`${counted(hidden)} points at 0 or before are not on a log scale.`);
-  }
+  return [...notes, unplacedText(lines, view)].filter(Boolean).join(" ");
+}
+
+/** What a log scale has no place for; empty when it has one for all. */
+export function unplacedText(lines: readonly PlotLine[], view: View): string {
+  const below = (values: (line: PlotLine) => Float64Array): number => lines.reduce((sum, line) => sum + values(line).reduce((n, value) => n + (value <= 0 ? 1 : 0), 0), 0);
+  const notes: string[] = [];
+  const low = view.yKind === "log" ? below((line) => line.min) : 0;
+  if (low) notes.push(`A log scale cannot show 0 and below: ${plural(low, "point")} of y.`);
+  const before = view.xKind === "log" ? below((line) => line.x) : 0;
+  if (before) notes.push(`A log scale cannot show 0 and below: ${plural(before, "point")} of x.`);
   return notes.join(" ");
 }
 

@@ -12,7 +12,7 @@ import { tableOf, type Table } from "../data/elements";
 import { count as counted } from "../data/numbers";
 import type { Panel } from "../data/series";
 import { Chart, useNear } from "./chart";
-import { Legend, type Settings } from "./metric-chart";
+import { Legend, unplacedText, type Settings } from "./metric-chart";
 import { Select } from "./parts";
 import { palette } from "./theme";
 
@@ -49,7 +49,7 @@ export function RowsChart({ panel, run, reads, settings }: { panel: Panel; run: 
   const lines = useMemo(() => (table ? linesOf(table, order, x, palette.value) : []), [table, x, palette.value]);
   const xName = x === BY_ROW ? "row" : x;
   const view: View = useMemo(
-    () => ({ xKind: settings.logX ? "log" : "linear", yKind: settings.logY ? "log" : "linear", zoom, xLabel: xName }),
+    () => ({ xKind: settings.logX ? "log" : "linear", yKind: settings.logY ? "log" : "linear", zoom, xLabel: xName, xWhole: x === BY_ROW }),
     [settings.logX, settings.logY, zoom, xName],
   );
   const others = order.filter((name) => name !== x);
@@ -58,7 +58,7 @@ export function RowsChart({ panel, run, reads, settings }: { panel: Panel; run: 
     <div ref={ref} class="chart-slot">
       <Chart
         title={panel.metric} description={panel.description} figure={figure} lines={lines} view={view} onZoom={setZoom}
-        loading={loading} note={note}
+        loading={loading} note={[note, unplacedText(lines, view)].filter(Boolean).join(" ")}
         legend={lines.length > 1 ? <Legend lines={lines} /> : undefined}
         controls={
           panel.kind === "columns" ? (
