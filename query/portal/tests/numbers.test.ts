@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bytes, count, exact, plural, short, tellingDigits } from "../src/data/numbers";
-import { age, duration } from "../src/data/times";
+import { age, ago, duration } from "../src/data/times";
 
 test.each([
   [0, "0"], [-0, "−0"], [NaN, "NaN"], [Infinity, "+Inf"], [-Infinity, "−Inf"], [3295.7412, "3,295.7"], [0.1 + 0.2, "0.3"],
@@ -30,4 +30,8 @@ test("counts, sizes, durations", () => {
     "420 ms", "31 s", "2 min 04 s", "1 h 00 min", "3 h 12 min", "5 d 3 h",
   ]);
   expect(age(0, 90_000)).toBe("1 min");
+});
+
+test("what has just begun was not now ago", () => {
+  expect([age(0, 1000), ago(0, 1000), ago(0, 61_000)]).toEqual(["now", "just now", "1 min ago"]);
 });

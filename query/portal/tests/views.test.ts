@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { AttributeKind, RunStatus } from "../src/api/gen/run_pb";
+import { AttributeKind, RunStatus, WriterRole } from "../src/api/gen/run_pb";
 import { ExperimentSchema, RunSchema, SeriesInfoSchema, type SeriesInfo } from "../src/api/gen/query_service_pb";
 import { ValueType } from "../src/api/gen/point_pb";
 import { comparePath, experimentPath, rangeOf, rangeText, routeOf, runPath } from "../src/data/address";
@@ -8,7 +8,7 @@ import { beginsGroup, cellOf, defaultColumns, groupsFor, numeric, parsed, quoted
 import { BEST_TAG, againMs, bestOfExperiment, finiteFilter } from "../src/data/compare";
 import { ledgerOf, ledgerText } from "../src/data/ledger";
 import { groupsOf, isDrawn, matching, panelsOf, wordOf } from "../src/data/series";
-import { codePoints, offsetOf } from "../src/data/text";
+import { codePoints, offsetOf, sentence } from "../src/data/text";
 import { duration } from "../src/data/times";
 import { Paged, pageSize, windowOf } from "../src/data/windowed";
 
@@ -89,6 +89,10 @@ test("the ledger says what is missing", () => {
   expect(ledgerOf(run).whole).toBe(false);
   const open = create(RunSchema, { writers: [{}] });
   expect(ledgerText(ledgerOf(open), false)).toBe("1 process writing");
+  // Who looks at a process from outside says goodbye long after the run has ended.
+  const observed = { status: RunStatus.COMPLETED, writers: [{ started: { role: WriterRole.MAIN }, drained }, { started: { role: WriterRole.ATTACHED } }] };
+  expect(ledgerText(ledgerOf(create(RunSchema, observed)), false)).toBe("logged 10 = stored 10");
+  expect(ledgerOf(create(RunSchema, { ...observed, status: RunStatus.RUNNING })).open).toBe(1);
 });
 
 test("only a window of a long list is drawn, and far pages are let go of", () => {
@@ -153,4 +157,10 @@ test("runs that are compared are looked at soon while something of them is on it
   for (const moving of [run(RunStatus.RUNNING, 0), run(RunStatus.FAILED, now - 3_600_000, true), run(RunStatus.COMPLETED, now - 1000)]) {
     expect(againMs([old, moving], now)).toBeLessThan(wait);
   }
+});
+
+test("errors of the server are sentences", () => {
+  expect(sentence("there is no run 'a'")).toBe("There is no run 'a'.");
+  expect(sentence("It is so. Wait!")).toBe("It is so. Wait!");
+  expect(sentence("")).toBe("");
 });

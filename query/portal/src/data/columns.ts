@@ -156,6 +156,7 @@ const MOST = 8;
 /** The columns to begin with: those in which the runs differ, the most telling first, and a line. */
 export function defaultColumns(runs: readonly Run[]): Column[] {
   const scored = columnsOf(runs)
+    .filter((column) => !parsed(column).name.startsWith("system/"))  // of the machine, and so always different
     .map((column) => ({ column, score: telling(runs, column) }))
     .filter(({ score }) => score > 0)
     .sort((a, b) => b.score - a.score || titleOf(a.column).localeCompare(titleOf(b.column)));

@@ -94,6 +94,16 @@ export function isDrawn(panel: Panel): boolean {
   return panel.kind === "tile" ? panel.last !== undefined : panel.kind !== "table" && panel.kind !== "empty";
 }
 
+/** Whether it is under the tables: rows also where they are drawn. */
+export function isTabled(panel: Panel): boolean {
+  return !isDrawn(panel) || panel.columns.some(Boolean);
+}
+
+/** Figures of the machine have a tab of their own. */
+export function isSystem(panel: Panel): boolean {
+  return panel.metric.startsWith("system/");
+}
+
 /** The last value as a word where all are true or false. */
 export function wordOf(panel: Panel): string | undefined {
   const types = panel.types.filter((type) => !DECLARATIONS.has(type));

@@ -32,6 +32,12 @@ export function age(ms: number, nowMs: number): string {
   return `${Math.floor(seconds / (365 * 86_400))} y`;
 }
 
+/** How long ago, within a sentence. */
+export function ago(ms: number, nowMs: number): string {
+  const since = age(ms, nowMs);
+  return since === "now" ? "just now" : `${since} ago`;
+}
+
 /** Date and time on the reader's clock. */
 export function moment(ms: number): string {
   const at = new Date(ms);

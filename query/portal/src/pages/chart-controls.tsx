@@ -5,7 +5,13 @@ import type { Settings, XAxis } from "./metric-chart";
 import { Select } from "./parts";
 import { setParams } from "./router";
 
-export function ChartControls({ settings, wanted, children }: { settings: Settings; wanted: string; children?: ComponentChildren }) {
+export function ChartControls({ settings, natural = "step", wanted, children }: {
+  settings: Settings;
+  /** The x axis that needs no word in the address. */
+  natural?: XAxis;
+  wanted: string;
+  children?: ComponentChildren;
+}) {
   return (
     <div class="controls" role="group" aria-label="How the charts are drawn">
       <input
@@ -15,7 +21,7 @@ export function ChartControls({ settings, wanted, children }: { settings: Settin
       />
       <Select<XAxis>
         label="x" value={settings.x} options={[["step", "step"], ["relative", "time since start"], ["time", "time of day"]]}
-        onChange={(x) => setParams({ x: x === "step" ? "" : x, zoom: "" })}
+        onChange={(x) => setParams({ x: x === natural ? "" : x, zoom: "" })}
       />
       <label class="field">
         <span>smoothing</span>

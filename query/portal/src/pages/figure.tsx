@@ -80,7 +80,7 @@ function Matrix({ title, labels, matrix }: { title: string; labels: readonly str
                   <th scope="row"><Text text={labels[i]!} /></th>
                   {row.map((value, j) => (
                     <td key={j} title={`${labels[i]} as ${labels[j]}: ${value} (${sum ? Math.round((100 * value) / sum) : 0} %)`}>
-                      <i style={{ opacity: String(Math.min(1, Math.max(0, value / most)) * 0.55) }} />
+                      <i style={{ opacity: String(Math.min(1, Math.max(0, value / most)) * 0.5) }} />
                       <span>{Number.isInteger(value) ? count(value) : short(value, 4)}</span>
                     </td>
                   ))}

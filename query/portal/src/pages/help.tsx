@@ -19,9 +19,9 @@ const KEYS: readonly (readonly [string, string])[] = [
 ];
 const CHART_KEYS: readonly (readonly [string, string])[] = [
   ["drag", "zoom"],
-  ["Shift drag, ← →", "move along"],
-  ["wheel, + −", "zoom a chart that has the focus (Ctrl wheel: any)"],
-  ["double-click, 0", "show all"],
+  ["Shift-drag ← →", "move along"],
+  ["wheel + −", "zoom a chart that has the focus (Ctrl-wheel: any)"],
+  ["double-click 0", "show all"],
 ];
 
 /** Whether a key press belongs to a field or a window. */
@@ -54,7 +54,7 @@ export function Help() {
       <dl class="keys">
         {[...KEYS, ...CHART_KEYS].map(([key, text]) => (
           <div key={key}>
-            <dt>{key.split(" ").map((one) => (one.length > 7 ? `${one} ` : <kbd key={one}>{one}</kbd>))}</dt>
+            <dt>{key.split(" ").map((one) => <kbd key={one}>{one}</kbd>)}</dt>
             <dd>{text}</dd>
           </div>
         ))}

@@ -10,7 +10,11 @@ import { href } from "./router";
 import { choice, nextTheme } from "./theme";
 import { help } from "./help";
 
-export function Page({ title, crumbs, children, wide }: { title: string; crumbs?: ComponentChildren; children: ComponentChildren; wide?: boolean }) {
+export function Page({ title, crumbs, children, wide, fill }: {
+  title: string; crumbs?: ComponentChildren; children: ComponentChildren; wide?: boolean;
+  /** Its table takes the height that is left, and no more. */
+  fill?: boolean;
+}) {
   useEffect(() => {
     document.title = title ? `${title} · runstream` : "runstream";
   }, [title]);
@@ -37,7 +41,7 @@ export function Page({ title, crumbs, children, wide }: { title: string; crumbs?
           </button>
         </span>
       </header>
-      <main id="main" class={wide ? "wide" : undefined} tabIndex={-1}>
+      <main id="main" class={`${wide ? "wide" : ""} ${fill ? "fill" : ""}`} tabIndex={-1}>
         {children}
       </main>
     </>

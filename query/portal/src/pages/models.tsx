@@ -29,6 +29,7 @@ function Names({ workspace }: { workspace: string }) {
   const wanted = (params.value.get("q") ?? "").toLowerCase();
   const shown = useMemo(() => (data?.models ?? []).filter((one) => one.name.toLowerCase().includes(wanted)), [data, wanted]);
   const rows = useRowKeys(shown.length);
+  const framed = shown.some((one) => one.framework);
   return (
     <>
       <div class="page-head">
@@ -44,13 +45,13 @@ function Names({ workspace }: { workspace: string }) {
       ) : (
         <div class="scroll">
           <table class="grid rows" ref={rows}>
-            <thead><tr><th>model</th><th class="number">newest version</th><th>registered</th><th>framework</th><th>run</th><th>file</th></tr></thead>
+            <thead><tr><th>model</th><th class="number">newest version</th><th>registered</th>{framed && <th>framework</th>}<th>run</th><th>file</th></tr></thead>
             <tbody>
               {shown.map((one) => (
                 <tr key={one.name} data-row>
                   <td><a href={href(modelsPath(workspace, one.name))} data-open><Text text={one.name} /></a></td>
                   <td class="number">{one.version}</td>
-                  <Rest workspace={workspace} model={one} />
+                  <Rest workspace={workspace} model={one} framed={framed} />
                 </tr>
               ))}
             </tbody>
@@ -61,12 +62,13 @@ function Names({ workspace }: { workspace: string }) {
   );
 }
 
-function Rest({ workspace, model }: { workspace: string; model: Model }) {
+/** `framed`: there is a column for the framework. */
+function Rest({ workspace, model, framed }: { workspace: string; model: Model; framed: boolean }) {
   const run = model.run?.run ?? "";
   return (
     <>
       <td><Ago ms={toMs(model.timeNs)} /></td>
-      <td><Text text={[model.framework, model.frameworkVersion].filter(Boolean).join(" ")} /></td>
+      {framed && <td><Text text={[model.framework, model.frameworkVersion].filter(Boolean).join(" ")} /></td>}
       <td><a href={href(runPath(workspace, run))}><Text text={run} /></a></td>
       <td><a href={`${href(runPath(workspace, run, "files"))}?file=${encodeURIComponent(model.path)}`}><Text text={model.path} /></a></td>
     </>
@@ -79,19 +81,20 @@ function Versions({ workspace, name }: { workspace: string; name: string }) {
   if (failure && !data) return <Problem failure={failure} again={again} />;
   if (!data) return <Waiting />;
   if (!newest) return <Empty title="There is no such model." />;
+  const framed = data.models.some((one) => one.framework);
   return (
     <>
       <div class="page-head"><h1><Text text={name} /></h1><span class="quiet">{plural(data.total, "version")}</span></div>
       {newest.description && <p class="description">{newest.description}</p>}
       <div class="scroll">
         <table class="grid rows">
-          <thead><tr><th class="number">version</th><th>registered</th><th>framework</th><th>run</th><th>file</th><th>tags</th><th class="number">size</th></tr></thead>
+          <thead><tr><th class="number">version</th><th>registered</th>{framed && <th>framework</th>}<th>run</th><th>file</th><th>tags</th><th class="number">size</th></tr></thead>
           <tbody>
             {data.models.map((one) => (
               <tr key={one.version}>
                 <td class="number">{one.version}</td>
-                <Rest workspace={workspace} model={one} />
-                <td>{Object.entries(one.tags).map(([key, value]) => <span key={key} class="badge"><Text text={value ? `${key}: ${value}` : key} /></span>)}</td>
+                <Rest workspace={workspace} model={one} framed={framed} />
+                <td class="badges">{Object.entries(one.tags).map(([key, value]) => <span key={key} class="badge"><Text text={value ? `${key}: ${value}` : key} /></span>)}</td>
                 <td class="number"><Size workspace={workspace} name={name} version={one.version} /></td>
               </tr>
             ))}

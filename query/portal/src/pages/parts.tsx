@@ -1,12 +1,13 @@
 // Small parts that all pages are made of.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Failure } from "../api/failure";
 import type { RunStatus } from "../api/gen/run_pb";
 import { exact, short } from "../data/numbers";
 import { statusWords } from "../data/status";
-import { age, duration, moment } from "../data/times";
+import { sentence } from "../data/text";
+import { age, ago, duration, moment } from "../data/times";
 import { now } from "./clock";
 
 export function StatusBadge({ status }: { status: RunStatus }) {
@@ -19,12 +20,12 @@ export function StatusBadge({ status }: { status: RunStatus }) {
   );
 }
 
-/** How long ago, with the time itself in the tooltip. */
-export function Ago({ ms }: { ms: number }) {
+/** How long ago, with the time itself in the tooltip; `alone`: where no head of a column says that it is an age. */
+export function Ago({ ms, alone = false }: { ms: number; alone?: boolean }) {
   if (!ms) return <span class="quiet">–</span>;
   return (
     <time dateTime={new Date(ms).toISOString()} title={moment(ms)}>
-      {age(ms, now.value)}
+      {(alone ? ago : age)(ms, now.value)}
     </time>
   );
 }
@@ -52,11 +53,16 @@ export function Text({ text, class: more = "" }: { text: string; class?: string 
   );
 }
 
+/** Text of the server, in which code stands between backquotes. */
+export function Words({ text }: { text: string }) {
+  return <>{text.split("`").map((part, i) => (i % 2 ? <code key={i}>{part}</code> : part))}</>;
+}
+
 export function Problem({ failure, again }: { failure: Failure; again?: (() => void) | undefined }) {
   if (failure.kind === "cancelled") return null;
   return (
     <div class="problem" role="alert">
-      <p>{failure.text}</p>
+      <p><Words text={sentence(failure.text)} /></p>
       {failure.hint && <p class="quiet">{failure.hint}</p>}
       {again && (
         <button type="button" onClick={again}>
@@ -101,6 +107,8 @@ export function Copy({ text, label = "Copy" }: { text: string; label?: string })
   );
 }
 
+const EDGE = 8;
+
 /** A button with a small window below it, which Escape and a click elsewhere close. */
 export function Popover({
   label,
@@ -117,7 +125,17 @@ export function Popover({
 }) {
   const [open, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
+  const box = useRef<HTMLDivElement>(null);
   const id = useId();
+  // Its button may stand at either edge of the screen.
+  useLayoutEffect(() => {
+    if (!open || !box.current) return;
+    box.current.style.translate = "";
+    const { left, right } = box.current.getBoundingClientRect();
+    const edge = document.documentElement.clientWidth - EDGE;
+    const by = left < EDGE ? EDGE - left : Math.min(0, edge - right);
+    box.current.style.translate = by ? `${by}px` : "";
+  }, [open]);
   useEffect(() => {
     if (!open) return;
     const outside = (event: Event): void => {
@@ -140,7 +158,7 @@ export function Popover({
       <button type="button" title={title} aria-label={title} aria-expanded={open} aria-controls={id} onClick={() => setOpen(!open)}>
         {label}
       </button>
-      <div id={id} class={`popover-box ${end ? "popover-end" : ""}`} hidden={!open}>
+      <div id={id} ref={box} class={`popover-box ${end ? "popover-end" : ""}`} hidden={!open}>
         {open && children(() => setOpen(false))}
       </div>
     </div>

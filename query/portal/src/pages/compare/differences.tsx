@@ -19,7 +19,7 @@ export function Differences({ runs, colors, rows }: { runs: readonly Run[]; colo
   const metrics = rows.filter((row) => row.kind === "metric").map((row) => row.name);
   const some = runs.slice(0, MOST_COLUMNS);
   return (
-    <section>
+    <section id="differs">
       <div class="page-head">
         <h2>{all ? "Everything" : "What differs"}</h2>
         {metrics.length > 0 && (

@@ -6,6 +6,7 @@ import { lineStyle } from "../../charts/palette";
 import { ParallelPlot } from "../../charts/parallel";
 import { ScatterPlot } from "../../charts/scatter";
 import { axesOf, type Difference } from "../../data/compare";
+import { count, plural } from "../../data/numbers";
 import { Popover, Select, Text } from "../parts";
 import { params, setParams } from "../router";
 import { palette } from "../theme";
@@ -26,7 +27,7 @@ export function Explore({ runs, rows, colors, onInside }: {
     setParams({ plot: value === "parallel" ? "" : value });
   };
   return (
-    <section>
+    <section id="explore">
       <div class="page-head">
         <h2>Explore</h2>
         <Select label="plot" value={kind} options={[["parallel", "parallel coordinates"], ["scatter", "scatter"], ["none", "none"]]} onChange={change} />
@@ -44,13 +45,13 @@ function Parallel({ axes, colors, onBrush }: { axes: readonly Difference[]; colo
   const plot = useRef<ParallelPlot | null>(null);
   const latest = useRef(onBrush);
   latest.current = onBrush;
-  const [left, setLeft] = useState(0);
+  const [left, setLeft] = useState<number | null>(null);
   const asked = params.value.get("axes");
   const names = asked ? asked.split("\n") : axes.slice(0, FIRST_AXES).map(keyOf);
   const shown = names.map((name) => axes.find((row) => keyOf(row) === name)).filter((row) => row !== undefined);
   useEffect(() => {
     plot.current = new ParallelPlot(host.current!, palette.peek(), (inside) => {
-      setLeft(inside ? inside.filter(Boolean).length : 0);
+      setLeft(inside && inside.filter(Boolean).length);
       latest.current(inside);
     });
     return () => plot.current?.destroy();
@@ -80,7 +81,12 @@ function Parallel({ axes, colors, onBrush }: { axes: readonly Difference[]; colo
           )}
         </Popover>
         <span class="quiet">Drag along an axis to keep a part of it; click the axis to let go.</span>
-        {left > 0 && <button type="button" onClick={() => plot.current?.clear()}>Let go of all</button>}
+        {left !== null && (
+          <>
+            <span role="status">{count(left)} of {plural(colors.length, "run")} kept</span>
+            <button type="button" class="small" onClick={() => plot.current?.clear()}>Let go of all</button>
+          </>
+        )}
       </div>
       <div class="explore-canvas" ref={host} role="img" aria-label={`Parallel coordinates of ${shown.map((row) => row.name).join(", ")}`} />
     </>

@@ -25,6 +25,7 @@ import { RunSwatch } from "./swatch";
 
 const MOST_RUNS = 500;
 const MOST_LINES = 100;
+const PARTS = [["charts", "Charts"], ["explore", "Explore"], ["differs", "What differs"]] as const;
 
 export function Compare({ workspace, runs }: { workspace: string; runs: readonly string[] }) {
   const experiment = params.value.get("e") ?? "";
@@ -89,10 +90,13 @@ function Compared({ workspace, runs, total }: { workspace: string; runs: readonl
   return (
     <div class="compare">
       {total > runs.length && <p class="quiet">The first {count(runs.length)} of {count(total)}.</p>}
-      <RunLegend runs={listed} colors={colors} hidden={hidden} onToggle={toggle} filtered={inside !== null} />
+      <nav class="row" aria-label="Parts of the page">
+        {PARTS.map(([id, name]) => <a key={id} class="button" href={`#${id}`}>{name}</a>)}
+      </nav>
+      <RunLegend runs={runs} colors={colors} hidden={hidden} onToggle={toggle} inside={inside} />
+      <Overlays workspace={workspace} runs={shown.slice(0, MOST_LINES)} colors={colors} more={shown.length - MOST_LINES} />
       <Explore runs={runs} rows={rows} colors={colors} onInside={setInside} />
       <Differences runs={listed.filter((run) => !hidden.has(run.ref!.run))} colors={colors} rows={differencesOf(listed, hidden, rows, runs)} />
-      <Overlays workspace={workspace} runs={shown.slice(0, MOST_LINES)} colors={colors} more={shown.length - MOST_LINES} />
     </div>
   );
 }
@@ -106,11 +110,15 @@ function differencesOf(listed: readonly Run[], hidden: ReadonlySet<string>, rows
   });
 }
 
-function RunLegend({ runs, colors, hidden, onToggle, filtered }: {
-  runs: readonly Run[]; colors: ReadonlyMap<string, number>; hidden: ReadonlySet<string>; onToggle: (id: string) => void; filtered: boolean;
+function RunLegend({ runs, colors, hidden, onToggle, inside }: {
+  runs: readonly Run[]; colors: ReadonlyMap<string, number>; hidden: ReadonlySet<string>; onToggle: (id: string) => void;
+  /** What is chosen in a plot stands first. As many rows stay, or the plot below would move under the hand that chooses. */
+  inside: ReadonlySet<string> | null;
 }) {
   const [all, setAll] = useState(false);
-  const few = all ? runs : runs.slice(0, 12);
+  const kept = (run: Run): boolean => !inside || inside.has(run.ref!.run);
+  const ordered = inside ? [...runs.filter(kept), ...runs.filter((run) => !kept(run))] : runs;
+  const few = all ? ordered : ordered.slice(0, 12);
   return (
     <section>
       <div class="scroll">
@@ -121,7 +129,7 @@ function RunLegend({ runs, colors, hidden, onToggle, filtered }: {
               const id = run.ref!.run;
               const name = run.displayName || id;
               return (
-                <tr key={id} class={hidden.has(id) ? "faint" : ""}>
+                <tr key={id} class={hidden.has(id) || !kept(run) ? "faint" : ""}>
                   <td class="pick"><input type="checkbox" checked={!hidden.has(id)} aria-label={`Show ${name}`} onChange={() => onToggle(id)} /></td>
                   <td><RunSwatch number={colors.get(id)!} /> <a href={href(runPath(run.ref!.workspace, id))}><Text text={name} /></a></td>
                   <td><StatusBadge status={run.status} /></td>
@@ -134,7 +142,6 @@ function RunLegend({ runs, colors, hidden, onToggle, filtered }: {
         </table>
       </div>
       {runs.length > few.length && <button type="button" onClick={() => setAll(true)}>All {count(runs.length)}</button>}
-      {filtered && <p class="quiet">Only what is chosen in the plot below.</p>}
     </section>
   );
 }
@@ -161,7 +168,7 @@ function Overlays({ workspace, runs, colors, more }: { workspace: string; runs: 
     return [...found];
   }, [metrics]);
   return (
-    <section>
+    <section id="charts">
       <h2>Charts</h2>
       <ChartControls settings={settings} wanted={state.get("q") ?? ""} />
       {more > 0 && <p class="quiet">Lines of the first {MOST_LINES} runs.</p>}

@@ -59,7 +59,7 @@ function View({ store, file }: { store: RunStore; file: Artifact }) {
         <h2><Text text={file.path} /></h2>
         <a class="button" href={`${address}?download=1`} download data-plain>Download</a>
         <span class="quiet">
-          {bytes(file.size)} · <Ago ms={toMs(file.timeNs)} />{file.versions > 1 && ` · version ${file.version} of ${file.versions}`}
+          {bytes(file.size)} · <Ago ms={toMs(file.timeNs)} alone />{file.versions > 1 && ` · version ${file.version} of ${file.versions}`}
         </span>
         <code class="quiet digest" title="SHA-256 of the content">{hex(file.sha256)}</code>
       </header>
@@ -125,7 +125,14 @@ function Json({ text, name }: { text: string; name: string }) {
       return null;
     }
   }, [text]);
-  if (!value) return <pre class="file-text" tabIndex={0}>{text}</pre>;
+  if (!value) {
+    return (
+      <>
+        <p class="quiet">It cannot be read as JSON, so it is shown as it is.</p>
+        <pre class="file-text" tabIndex={0}>{text}</pre>
+      </>
+    );
+  }
   const figure = figureOf(value.json);
   return figure ? <div class="charts"><FigureOf title={name} figure={figure} /></div> : <pre class="file-text" tabIndex={0}>{JSON.stringify(value.json, null, 2)}</pre>;
 }

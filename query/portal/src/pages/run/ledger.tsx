@@ -72,7 +72,7 @@ function Expired({ ledger }: { ledger: GetLedgerResponse }) {
       <ul class="plain-list">
         {ledger.expired.map((one) => (
           <li key={`${one.topic} ${one.partition} ${one.first}`}>
-            <span class="bad">{plural(one.records, "record")}</span> of topic {one.topic}, partition {one.partition}, from offset {count(one.first)}, noticed <Ago ms={toMs(one.timeNs)} /> ago
+            <span class="bad">{plural(one.records, "record")}</span> of topic {one.topic}, partition {one.partition}, from offset {count(one.first)}, noticed <Ago ms={toMs(one.timeNs)} alone />
           </li>
         ))}
       </ul>

@@ -7,9 +7,9 @@ import { Linked } from "../../charts/linked";
 import type { Range } from "../../charts/scale";
 import { rangeOf, rangeText, runPath } from "../../data/address";
 import { ranksOf } from "../../data/ledger";
-import { groupsOf, isDrawn, matching, panelsOf, wordOf, type Panel } from "../../data/series";
+import { groupsOf, isDrawn, isSystem, matching, panelsOf, wordOf, type Panel } from "../../data/series";
 import { ChartControls } from "../chart-controls";
-import { MetricChart, type RankView, type Settings } from "../metric-chart";
+import { MetricChart, type RankView, type Settings, type XAxis } from "../metric-chart";
 import { Empty, Num, Select, Text } from "../parts";
 import { href, params, setParams } from "../router";
 import { RowsChart } from "../rows-chart";
@@ -17,12 +17,11 @@ import { Figures } from "./figures";
 import { useFileMetrics, type FileMetric } from "./file-metrics";
 import type { RunStore } from "./store";
 
-const SYSTEM = "system";
-
-export function settingsOf(query: URLSearchParams): Settings {
+/** `natural` is the x axis of those who have chosen none. */
+export function settingsOf(query: URLSearchParams, natural: XAxis = "step"): Settings {
   const x = query.get("x");
   return {
-    x: x === "relative" || x === "time" ? x : "step",
+    x: x === "step" || x === "relative" || x === "time" ? x : natural,
     logX: query.get("logx") === "1",
     logY: query.get("logy") === "1",
     smoothing: Math.min(0.99, Math.max(0, Number(query.get("smooth")) || 0)),
@@ -39,13 +38,14 @@ export function MetricCharts({ store, series, files, system = false, attempt = 0
 }) {
   const run = store.run.value!;
   const query = params.value;
-  const settings = useMemo(() => settingsOf(query), [query]);
+  const natural = system ? "relative" : "step";  // figures of the machine have no steps
+  const settings = useMemo(() => settingsOf(query, natural), [query, natural]);
   const reads = useMemo(() => new MetricReads(attempt), [store, attempt]);
   useEffect(() => () => reads.close(), [reads]);
   const linked = useMemo(() => new Linked(), [store]);
   const wanted = query.get("q") ?? "";
   const all = useMemo(
-    () => panelsOf(series ?? []).filter((panel) => panel.metric.startsWith(`${SYSTEM}/`) === system),
+    () => panelsOf(series ?? []).filter((panel) => isSystem(panel) === system),
     [series, system],
   );
   const shown = useMemo(() => matching(all, wanted), [all, wanted]);
@@ -65,7 +65,7 @@ export function MetricCharts({ store, series, files, system = false, attempt = 0
   }
   return (
     <div class="metrics">
-      <Controls settings={settings} ranks={ranks} wanted={wanted} linkedZoom={linkedZoom} />
+      <Controls settings={settings} natural={natural} ranks={ranks} wanted={wanted} linkedZoom={linkedZoom} />
       {!system && !wanted && files && <Figures store={store} metrics={files} />}
       {!shown.length && <Empty title="No metric's name contains that." />}
       {groups.map((group) => (
@@ -103,9 +103,9 @@ function rankViewOf(text: string, ranks: readonly number[]): RankView {
   return ranks.includes(rank) ? { mode: "one", ranks: [rank] } : { mode: "all", ranks: [] };
 }
 
-function Controls({ settings, ranks, wanted, linkedZoom }: { settings: Settings; ranks: readonly number[]; wanted: string; linkedZoom: boolean }) {
+function Controls({ settings, natural, ranks, wanted, linkedZoom }: { settings: Settings; natural: XAxis; ranks: readonly number[]; wanted: string; linkedZoom: boolean }) {
   return (
-    <ChartControls settings={settings} wanted={wanted}>
+    <ChartControls settings={settings} natural={natural} wanted={wanted}>
       {ranks.length > 1 && (
         <Select
           label="ranks" value={params.value.get("ranks") ?? ""}

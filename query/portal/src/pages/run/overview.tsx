@@ -8,7 +8,7 @@ import type { Attribute, Run } from "../../api/gen/query_service_pb";
 import { shell } from "../../api/shell";
 import { runPath } from "../../data/address";
 import { count, plural } from "../../data/numbers";
-import { panelsOf, wordOf } from "../../data/series";
+import { isSystem, panelsOf, wordOf } from "../../data/series";
 import { toMs } from "../../data/times";
 import { Ago, Empty, Lasted, Num, Problem, Text } from "../parts";
 import { href } from "../router";
@@ -51,8 +51,8 @@ function Facts({ store, run }: { store: RunStore; run: Run }) {
       <dl class="facts">
         <div><dt>Id</dt><dd><code>{store.id}</code></dd></div>
         {run.number > 0n && <div><dt>Number</dt><dd>{count(run.number)}</dd></div>}
-        <div><dt>Started</dt><dd><Ago ms={toMs(run.startedTimeNs)} />{run.startedTimeNs ? " ago" : ""}</dd></div>
-        {run.endedTimeNs > 0n && <div><dt>Ended</dt><dd><Ago ms={toMs(run.endedTimeNs)} /> ago</dd></div>}
+        <div><dt>Started</dt><dd><Ago ms={toMs(run.startedTimeNs)} alone /></dd></div>
+        {run.endedTimeNs > 0n && <div><dt>Ended</dt><dd><Ago ms={toMs(run.endedTimeNs)} alone /></dd></div>}
         <div><dt>Duration</dt><dd><Lasted from={toMs(run.startedTimeNs)} to={toMs(run.endedTimeNs)} /></dd></div>
         {run.attempts > 1 && <div><dt>Attempts</dt><dd>{run.attempts}</dd></div>}
         {run.runType && <div><dt>Type</dt><dd><Text text={run.runType} /></dd></div>}
@@ -168,7 +168,10 @@ const SHOWN = 24;
 
 function Latest({ store }: { store: RunStore }) {
   const series = store.series.value;
-  const panels = useMemo(() => panelsOf(series ?? []).filter((panel) => panel.last !== undefined && panel.columns[0] === ""), [series]);
+  const panels = useMemo(
+    () => panelsOf(series ?? []).filter((panel) => panel.last !== undefined && panel.columns[0] === "" && !isSystem(panel)),
+    [series],
+  );
   if (!series) return null;
   if (!series.length) {
     return (
@@ -179,7 +182,7 @@ function Latest({ store }: { store: RunStore }) {
   return (
     <section>
       <h2>Last values</h2>
-      <table class="pairs">
+      <table class="pairs latest">
         <tbody>
           {panels.slice(0, SHOWN).map((panel) => (
             <tr key={panel.metric}>

@@ -3,15 +3,17 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Run } from "../../api/gen/query_service_pb";
+import { shell } from "../../api/shell";
 import { experimentPath, experimentsPath, runPath, type RunTab } from "../../data/address";
 import { ledgerOf, ledgerText } from "../../data/ledger";
 import { plural } from "../../data/numbers";
-import { isDrawn, panelsOf } from "../../data/series";
+import { isDrawn, isSystem, isTabled, panelsOf } from "../../data/series";
 import { isFinal } from "../../data/status";
+import { sentence } from "../../data/text";
 import { age, clock, toMs } from "../../data/times";
 import { now } from "../clock";
 import { Crumbs, Page } from "../layout";
-import { Lasted, Problem, StatusBadge, Text, Waiting } from "../parts";
+import { Empty, Lasted, Problem, StatusBadge, Text, Waiting, Words } from "../parts";
 import { href } from "../router";
 import { RunActions } from "./actions";
 import { Attempts } from "./attempts";
@@ -51,6 +53,11 @@ export function RunPage({ workspace, run, tab }: { workspace: string; run: strin
           <Tabs store={store} tab={tab} />
           <Tab store={store} tab={tab} />
         </>
+      ) : failure && failure.kind === "not-found" ? (
+        <Empty title="There is no such run.">
+          <Words text={sentence(failure.text)} />{" "}
+          {!shell.share && <a href={href(experimentsPath(workspace))}>All experiments of {workspace}</a>}
+        </Empty>
       ) : failure && failure.kind !== "unreachable" ? (
         <Problem failure={failure} />
       ) : (
@@ -111,14 +118,14 @@ function Live({ store }: { store: RunStore }) {
 
 function Tabs({ store, tab }: { store: RunStore; tab: RunTab }) {
   const panels = useMemo(() => panelsOf(store.series.value ?? []), [store.series.value]);
-  const drawn = panels.filter(isDrawn).length;
-  const tables = panels.filter((panel) => panel.columns.some(Boolean) || panel.kind === "table").length;
+  const drawn = panels.filter((panel) => isDrawn(panel) && !isSystem(panel)).length;
+  const tables = panels.filter(isTabled).length;
   const tabs: [RunTab, string, number?][] = [
     ["overview", "overview"],
     ["metrics", "metrics", drawn],
     ["tables", "tables", tables],
     ["images", "images"],
-    ...(panels.some((panel) => panel.metric.startsWith("system/")) ? [["system", "system"] as [RunTab, string]] : []),
+    ...(panels.some(isSystem) ? [["system", "system"] as [RunTab, string]] : []),
     ["logs", "logs"],
     ["files", "files"],
     ["source", "source"],

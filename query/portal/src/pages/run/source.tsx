@@ -9,7 +9,7 @@ import { filePath, treeOf } from "../../data/files";
 import { bytes, count, plural } from "../../data/numbers";
 import { changesOf, diffRows, isBinary, type SourceFile } from "../../data/source";
 import { isFinal } from "../../data/status";
-import { age, toMs } from "../../data/times";
+import { ago, toMs } from "../../data/times";
 import { useAnswer } from "../answer";
 import { now } from "../clock";
 import { Empty, Problem, Text, Waiting } from "../parts";
@@ -78,7 +78,7 @@ function Others({ store, run, id, chosen }: { store: RunStore; run: Run; id: str
   const differ = found.filter((one) => snapshotId(one) !== id);
   const same = found.filter((one) => snapshotId(one) === id);
   const option = (one: Run) => (
-    <option key={one.ref!.run} value={one.ref!.run}>{one.displayName || one.ref!.run} · {age(toMs(one.startedTimeNs), now.peek())}</option>
+    <option key={one.ref!.run} value={one.ref!.run}>{one.displayName || one.ref!.run} · {ago(toMs(one.startedTimeNs), now.peek())}</option>
   );
   return (
     <label class="field">

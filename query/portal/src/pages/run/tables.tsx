@@ -5,12 +5,14 @@ import { query } from "../../api/clients";
 import { failureOf, type Failure } from "../../api/failure";
 import type { MetricChunk } from "../../api/gen/query_service_pb";
 import { cell as csvCell, save } from "../../charts/export";
+import { runPath } from "../../data/address";
 import { isNumeric, tableOf, type Table, type Value } from "../../data/elements";
+import { parseUri } from "../../data/files";
 import { count, exact, plural, short } from "../../data/numbers";
-import { matching, panelsOf, type Panel } from "../../data/series";
+import { isTabled, matching, panelsOf, type Panel } from "../../data/series";
 import { useNear } from "../chart";
 import { Empty, Problem, Text, Waiting } from "../parts";
-import { params, setParams } from "../router";
+import { href, params, setParams } from "../router";
 import type { RunStore } from "./store";
 
 const PAGE = 100;
@@ -19,7 +21,7 @@ export function Tables({ store }: { store: RunStore }) {
   const series = store.series.value;
   const wanted = params.value.get("q") ?? "";
   const all = useMemo(
-    () => panelsOf(series ?? []).filter((panel) => panel.columns.some(Boolean) || panel.kind === "table" || panel.kind === "empty" || panel.last === undefined),
+    () => panelsOf(series ?? []).filter(isTabled),
     [series],
   );
   if (!series) return null;
@@ -73,7 +75,7 @@ function TableOf({ panel, store }: { panel: Panel; store: RunStore }) {
       </h2>
       {panel.description && <p class="quiet">{panel.description}</p>}
       {failure && <Problem failure={failure} />}
-      {panel.kind === "empty" ? null : table ? <Grid table={table} label={`Rows of ${panel.metric}${panel.columns[0] === "" ? ", values" : ""}`} /> : <Waiting />}
+      {panel.kind === "empty" ? null : table ? <Grid table={table} label={`Rows of ${panel.metric}${panel.columns[0] === "" ? ", values" : ""}`} run={store} /> : <Waiting />}
       {more && (
         <p>
           <button type="button" onClick={() => setPages(pages * 4)}>
@@ -86,7 +88,8 @@ function TableOf({ panel, store }: { panel: Panel; store: RunStore }) {
   );
 }
 
-export function Grid({ table, label }: { table: Table; label: string }) {
+/** Addresses of files of `run` lead to them. */
+export function Grid({ table, label, run }: { table: Table; label: string; run?: RunStore }) {
   const numeric = table.cells.map(isNumeric);
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={label}>
@@ -101,7 +104,7 @@ export function Grid({ table, label }: { table: Table; label: string }) {
           {table.rows.map((row, r) => (
             <tr key={row}>
               <td class="number quiet">{row}</td>
-              {table.cells.map((cells, c) => <td key={c} class={numeric[c] ? "number" : ""}><Cell value={cells[r]} /></td>)}
+              {table.cells.map((cells, c) => <td key={c} class={numeric[c] ? "number" : ""}><Cell value={cells[r]} run={run} /></td>)}
             </tr>
           ))}
         </tbody>
@@ -110,12 +113,14 @@ export function Grid({ table, label }: { table: Table; label: string }) {
   );
 }
 
-function Cell({ value }: { value: Value | undefined }) {
+function Cell({ value, run }: { value: Value | undefined; run: RunStore | undefined }) {
   if (value === undefined) return null;
   if (value === null) return <span class="quiet">None</span>;
   if (typeof value === "number") return <span title={exact(value)} class={Number.isFinite(value) ? "" : "bad"}>{short(value, 8)}</span>;
   if (typeof value === "bigint") return <span title={String(value)}>{count(value)}</span>;
   if (typeof value === "boolean") return <span>{value ? "true" : "false"}</span>;
+  const file = parseUri(value);
+  if (file && file.run === run?.id) return <a href={`${href(runPath(run.workspace, run.id, "files"))}?file=${encodeURIComponent(file.path)}`}><Text text={file.path} class="cell-text" /></a>;
   return <Text text={value} class="cell-text" />;
 }
 

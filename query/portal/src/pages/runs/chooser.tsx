@@ -25,7 +25,7 @@ function Choices({ columns, runs, onChange }: { columns: readonly Column[]; runs
   const [wanted, setWanted] = useState("");
   const all = useMemo(() => {
     const known = columnsOf(runs);
-    const lines = [...new Set(runs.flatMap((run) => run.metrics.filter((one) => one.count > 1n && one.column === "").map((one) => one.metric)))];
+    const lines = [...new Set(runs.flatMap((run) => run.metrics.filter((one) => one.count > 1n && one.column === "" && one.last !== undefined).map((one) => one.metric)))];
     return [...new Set([...known, ...lines.map((name) => `spark.${quoted(name)}`), ...columns])];
   }, [runs, columns]);
   const toggle = (column: Column, on: boolean): void => onChange(on ? [...columns, column] : columns.filter((one) => one !== column));

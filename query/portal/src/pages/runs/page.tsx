@@ -72,7 +72,7 @@ export function RunsPage({ workspace, experiment }: { workspace: string; experim
   const choice = useBestChoice(workspace, experiment);
   const best = useBest(base, choice.best);
   return (
-    <Page title={experiment} wide crumbs={<Crumbs parts={[[workspace, experimentsPath(workspace)]]} here={experiment} />}>
+    <Page title={experiment} wide fill crumbs={<Crumbs parts={[[workspace, experimentsPath(workspace)]]} here={experiment} />}>
       <div class="page-head">
         <h1><Text text={experiment} /></h1>
         <FilterField workspace={workspace} experiment={experiment} value={filter} error={list?.filterError.value} onChange={(q) => setParams({ q, sel: "" })} />
