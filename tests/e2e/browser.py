@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    expect,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
@@ -101,6 +111,19 @@ def visit(browser: Browser, base: str, token: str | None, **options: Any) -> Ite
         visitor.check()
     finally:
         context.close()
+
+
+def chart_csv(page: Page, title: str, tmp_path: Path) -> list[dict[str, str]]:
+    """What a chart draws, as it is exported."""
+    chart = page.locator(f'[data-chart="{title}"]')
+    chart.scroll_into_view_if_needed()
+    expect(chart).not_to_have_attribute("aria-busy", "true")
+    chart.get_by_title(f"Options of {title}").click()
+    with page.expect_download() as download:
+        chart.get_by_text("Save as CSV").click()
+    path = tmp_path / "chart.csv"
+    download.value.save_as(path)
+    return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
 def violations(page: Page, within: str = "") -> list[str]:

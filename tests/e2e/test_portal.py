@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 import zipfile
@@ -11,26 +9,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import Visit, shot, violations, visit
+from tests.e2e.browser import Visit, chart_csv, shot, violations, visit
 from tests.e2e.conftest import Site
 from tests.e2e.seed import EVIL, LONG, NAN_STEP, SPIKE_STEP, loss
 
 pytestmark = pytest.mark.engine
-
-
-def chart_csv(page: Page, title: str, tmp_path: Path) -> list[dict[str, str]]:
-    """What a chart draws, as it is exported."""
-    chart = page.locator(f'[data-chart="{title}"]')
-    chart.scroll_into_view_if_needed()
-    expect(chart).not_to_have_attribute("aria-busy", "true")
-    chart.get_by_title(f"Options of {title}").click()
-    with page.expect_download() as download:
-        chart.get_by_text("Save as CSV").click()
-    path = tmp_path / "chart.csv"
-    download.value.save_as(path)
-    return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
 def test_experiments_and_their_runs_by_keyboard(site: Site, visitor: Visit) -> None:
