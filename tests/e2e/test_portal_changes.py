@@ -215,7 +215,10 @@ def test_a_filter_is_completed_and_says_where_it_is_wrong(site: Site, visitor: V
     expect(page.locator("[data-run]")).to_have_count(2)
     field.fill("metrics.alpha <")
     page.keyboard.press("Enter")
-    expect(page.locator(".filter-error")).to_be_visible()
+    expect(page.locator(".filter-error")).to_contain_text("It ends too early. Expected: a number")
+    field.fill("metrics.alpha < 0.22 nad tags.model == ridge")
+    page.keyboard.press("Enter")
+    expect(page.locator(".filter-error mark")).to_have_text("nad")
 
 
 def test_the_order_is_the_stores(site: Site, visitor: Visit) -> None:

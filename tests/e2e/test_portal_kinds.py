@@ -59,7 +59,7 @@ def test_the_machines_figures_stand_apart(kinds: dict[str, str], visitor: Visit)
     assert "system/" not in last.inner_text()
     page.get_by_role("link", name="system").click()
     chart = page.locator('[data-chart="system/cpu_percent"] [role=img]')
-    expect(chart).to_have_attribute("aria-label", re.compile("over after"))  # the time since the start
+    expect(chart).to_have_attribute("aria-label", re.compile("over the time since its start"))
     page.get_by_label(re.compile("^x")).select_option("step")
     expect(chart).to_have_attribute("aria-label", re.compile("over value"))
 
@@ -102,7 +102,7 @@ def test_smoothing_is_over_the_line(site: Site, visitor: Visit, tmp_path: Path) 
         chart.get_by_text("Save as SVG").click()
     download.value.save_as(tmp_path / "chart.svg")
     paths = re.findall(r'<path[^>]* stroke-opacity="([^"]*)"', (tmp_path / "chart.svg").read_text())
-    assert paths == ["0.35", "1"]  # as logged, and over it
+    assert paths == ["0.5", "1"]  # as logged, and over it
 
 
 def test_the_crosshair_moves_in_all_charts_and_keys_zoom(site: Site, visitor: Visit) -> None:

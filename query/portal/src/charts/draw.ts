@@ -213,12 +213,12 @@ function drawLine(pen: Pen, line: PlotLine, place: Layout, lineWidth: number): v
     if (at.length) pen.path(at, to, 0, at.length, { color, width: 1, alpha: 0.6 * alpha });
   }
   const width = line.smooth ? 1 : lineWidth;
-  pen.path(xs, ys, 0, size, { color, width, dash, alpha: line.smooth ? 0.35 * alpha : alpha });
+  pen.path(xs, ys, 0, size, { color, width, dash, alpha: line.smooth ? 0.5 * alpha : alpha });
   if (line.dots || size <= 60) {
     const radius = line.dots && size > 60 ? 1.5 : 2;
     for (let i = 0; i < size; i++) {
       const alone = size <= 60 || line.dots || (ys[i - 1] !== ys[i - 1] && ys[i + 1] !== ys[i + 1]);
-      if (alone && ys[i] === ys[i]) pen.dot(xs[i]!, ys[i]!, radius, color, line.smooth ? 0.35 * alpha : alpha);
+      if (alone && ys[i] === ys[i]) pen.dot(xs[i]!, ys[i]!, radius, color, line.smooth ? 0.5 * alpha : alpha);
     }
   } else {
     // A value between two gaps would be invisible.

@@ -77,10 +77,14 @@ export function roundUp(least: number): number {
   return 10 * power;
 }
 
+/** Ticks may stand a little closer than is wanted: else there are half as many where the next round number is far. */
+const CLOSER = 0.8;
+
 function linearTicks({ min, max }: Range, wanted: number, whole: boolean): Tick[] {
   const width = (max / 2 - min / 2) / Math.max(1, wanted);
   if (!(width > 0) || !Number.isFinite(width)) return [];
-  const step = whole ? Math.max(1, roundUp(width * 2)) : roundUp(width * 2);
+  const least = roundUp(width * 2 * CLOSER);
+  const step = whole ? Math.max(1, least) : least;
   if (!Number.isFinite(step)) return [0].map((value) => ({ value, text: "0" }));
   const found: Tick[] = [];
   const first = Math.ceil(min / step);

@@ -3,7 +3,6 @@
 import { LedgerState, type Run, type WriterInfo, type WriterLedger } from "../api/gen/query_service_pb";
 import { WriterOutcome, WriterRole } from "../api/gen/run_pb";
 import { count } from "./numbers";
-import { isFinal } from "./status";
 
 export interface Ledger {
   /** Elements that the drained writers logged. */
@@ -12,19 +11,18 @@ export interface Ledger {
   rejected: bigint;
   /** Calls that could not be kept by the client, and records it could not read back. */
   lost: bigint;
-  /** Writers whose last word is not in the log yet. Of a run that has ended, only those that made it: what looks at a process from outside goes on
-   * for as long as any process of the machine. */
+  /** Writers whose last word is not in the log yet, but for those that are attached: what looks at a process from outside goes on for as long as any
+   * process of the machine. */
   open: number;
   /** All is accounted for and stored. */
   whole: boolean;
 }
 
 export function ledgerOf(run: Run): Ledger {
-  const over = isFinal(run.status);
   const ledger: Ledger = { logged: 0n, rejected: 0n, lost: 0n, open: 0, whole: false };
   for (const writer of run.writers) {
     if (!writer.drained) {
-      if (!over || writer.started?.role !== WriterRole.ATTACHED) ledger.open++;
+      if (writer.started?.role !== WriterRole.ATTACHED) ledger.open++;
       continue;
     }
     ledger.logged += writer.drained.logged;

@@ -86,7 +86,7 @@ export function Chart(props: ChartProps) {
   const label = useMemo(() => summary(title, lines, view), [title, lines, view]);
   const blank = useMemo(() => !loading && view.zoom !== null && isBlank(lines, view.zoom), [loading, lines, view]);
   const exportAs = async (kind: "png" | "svg" | "csv"): Promise<void> => {
-    if (kind === "csv") save(`${title}.csv`, new Blob([csvOfLines(lines, view.xLabel)], { type: "text/csv" }));
+    if (kind === "csv") save(`${title}.csv`, new Blob([csvOfLines(lines, view.xKind === "time" ? "time_ms" : view.xKind === "duration" ? "after_ms" : view.xLabel)], { type: "text/csv" }));
     else if (kind === "svg") save(`${title}.svg`, new Blob([plot.current?.toSvg() ?? ""], { type: "image/svg+xml" }));
     else {
       const png = await plot.current?.toPng();
@@ -97,8 +97,7 @@ export function Chart(props: ChartProps) {
     <>
       <Plot {...props} label={label} plotRef={plot} />
       {legend}
-      {blank && <p class="chart-note">It has no value in what is shown.</p>}
-      {note && <p class="chart-note">{note}</p>}
+      {(blank || note) && <p class="chart-note">{blank && "It has no value in what is shown. "}{note}</p>}
     </>
   );
   return (
@@ -154,5 +153,5 @@ function summary(title: string, lines: readonly PlotLine[], view: View): string 
   }
   const span = low <= high ? `, from ${low} to ${high}` : "";
   const count = lines.length === 1 ? "a line" : `${lines.length} lines`;
-  return `${title}: ${count} over ${view.xLabel}${span}`;
+  return `${title}: ${count} over ${view.xKind === "duration" ? "the time since its start" : view.xLabel}${span}`;
 }

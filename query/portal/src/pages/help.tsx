@@ -11,6 +11,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["/", "filter"],
   ["j k", "next and previous row"],
   ["x", "select the row"],
+  ["Shift-x", "select up to the row"],
   ["Enter", "open the row"],
   ["c", "compare what is selected"],
   ["g e", "experiments"],

@@ -239,7 +239,7 @@ export function MetricChart({
       xKind: axis === "time" ? "time" : axis === "relative" ? "duration" : settings.logX ? "log" : "linear",
       yKind: settings.logY ? "log" : "linear",
       zoom,
-      xLabel: axis === "time" ? "" : axis === "relative" ? "after" : rows ? "value" : "step",
+      xLabel: axis === "time" ? "time" : axis === "relative" ? "after" : rows ? "value" : "step",
       xWhole: axis === "step",
     }),
     [axis, settings.logX, settings.logY, zoom, rows],
@@ -299,12 +299,12 @@ function noteOf(failure: Failure | undefined, cut: boolean, lines: readonly Plot
 /** What a log scale has no place for; empty when it has one for all. */
 export function unplacedText(lines: readonly PlotLine[], view: View): string {
   const below = (values: (line: PlotLine) => Float64Array): number => lines.reduce((sum, line) => sum + values(line).reduce((n, value) => n + (value <= 0 ? 1 : 0), 0), 0);
-  const notes: string[] = [];
-  const low = view.yKind === "log" ? below((line) => line.min) : 0;
-  if (low) notes.push(`A log scale cannot show 0 and below: ${plural(low, "point")} of y.`);
-  const before = view.xKind === "log" ? below((line) => line.x) : 0;
-  if (before) notes.push(`A log scale cannot show 0 and below: ${plural(before, "point")} of x.`);
-  return notes.join(" ");
+  const axes = [
+    ["y", view.yKind === "log" ? below((line) => line.min) : 0],
+    ["x", view.xKind === "log" ? below((line) => line.x) : 0],
+  ] as const;
+  const told = axes.filter(([, points]) => points > 0).map(([name, points]) => `${plural(points, "point")} of ${name}`);
+  return told.length ? `A log scale cannot show 0 and below: ${told.join(", ")}.` : "";
 }
 
 export function Legend({ lines }: { lines: readonly PlotLine[] }) {

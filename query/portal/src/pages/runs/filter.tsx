@@ -3,7 +3,7 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { query } from "../../api/clients";
 import type { Completion, FilterError } from "../../api/gen/query_service_pb";
-import { codePoints, offsetOf } from "../../data/text";
+import { codePoints, offsetOf, sentence } from "../../data/text";
 
 interface Completed {
   completions: readonly Completion[];
@@ -121,8 +121,8 @@ function Wrong({ id, text, error }: { id: string; text: string; error: FilterErr
         {text.slice(to)}
       </code>
       <span>
-        {error.message}
-        {error.expected.length > 0 && `. Expected: ${error.expected.slice(0, 6).join(", ")}.`}
+        {sentence(error.message)}
+        {error.expected.length > 0 && ` Expected: ${error.expected.slice(0, 6).join(", ")}.`}
       </span>
     </p>
   );

@@ -75,9 +75,10 @@ export function RunTable({ list, total, columns, sort, selected, best, group, on
         event.preventDefault();
       };
       const at = cursor.current;
+      const key = event.key.toLowerCase();
       if (event.key === "j") move(at + 1);
       else if (event.key === "k") move(at - 1);
-      else if (event.key === "x" && at >= 0) toggle(at, event.shiftKey);
+      else if (key === "x" && at >= 0) toggle(at, event.shiftKey);
       else if (event.key === "Enter" && at >= 0 && !(event.target as HTMLElement).closest("a, button")) {
         const ref = list.at(at)?.ref;
         if (ref) go(runPath(ref.workspace, ref.run));
