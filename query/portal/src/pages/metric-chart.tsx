@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { RunRef } from "../api/gen/point_pb";
 import { failureOf, type Failure } from "../api/failure";
 import { MOST_ELEMENTS, type Answer, type MetricReads, type Wanted } from "../api/reads";
-import type { PlotLine, View } from "../charts/draw";
+import { isBlank, type PlotLine, type View } from "../charts/draw";
 import type { Linked } from "../charts/linked";
 import { lineStyle } from "../charts/palette";
 import type { Range } from "../charts/scale";
@@ -244,7 +244,7 @@ export function MetricChart({
     }),
     [axis, settings.logX, settings.logY, zoom, rows],
   );
-  const raw = read.some((one) => one.line.x.length > 0) && read.every((one) => one.line.raw);
+  const raw = zoom !== null && drawn.length > 0 && !isBlank(drawn, zoom) && read.every((one) => one.line.raw);
   return (
     <div ref={ref} class="chart-slot">
       {near || read.length ? (
@@ -260,7 +260,7 @@ export function MetricChart({
           loading={loading}
           note={noteOf(failure, cut, drawn, view, read.length > drawn.length)}
           legend={drawn.length > 1 && !quietLegend ? <Legend lines={drawn} /> : undefined}
-          controls={raw && zoom ? <span class="badge" title="Each point is a value as it was logged">raw</span> : undefined}
+          controls={raw ? <span class="badge" title="Each point is a value as it was logged">raw</span> : undefined}
         />
       ) : (
         <figure class="chart" data-chart={title}>
