@@ -273,8 +273,10 @@ def test_below_a_path_of_a_proxy(site: Site, browser: Browser) -> None:
 
 def test_what_is_not_there_says_so(site: Site, visitor: Visit) -> None:
     visitor.expected += ["404"]
-    page = visitor.open("/w/local/r/none", ".problem")
-    expect(page.locator(".problem")).to_contain_text("none")
+    page = visitor.open("/w/local/r/none", ".empty")
+    expect(page.locator(".empty")).to_contain_text("There is no run 'none' in workspace 'local'")
+    page.get_by_role("link", name="All experiments of local").click()
+    expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
     page = visitor.open("/w/local/e/none", ".empty")
     expect(page.locator(".empty code")).to_contain_text("start_logging")
     page = visitor.open("/nowhere", ".empty")

@@ -83,6 +83,18 @@ def test_a_run_moves_by_itself_and_comes_to_rest(site: Site, visitor: Visit) -> 
         assert calls == []  # at rest
 
 
+def test_a_page_that_is_opened_too_early_finds_its_run(site: Site, visitor: Visit) -> None:
+    visitor.expected += ["404"]
+    page = visitor.open("/w/local/r/early", "text=There is no such run.")
+    done = site.place.script(
+        "from runstream import Experiment, Workspace\n"
+        "run = Experiment(Workspace.from_config(), 'early').start_logging(run_id='early')\n"
+        "run.display_name = 'early-bird'; run.complete()"
+    )
+    assert done.returncode == 0, done.stderr
+    expect(page.get_by_role("heading", name="early-bird")).to_be_visible()
+
+
 def test_tags_are_edited_and_a_run_is_renamed(site: Site, visitor: Visit) -> None:
     page = visitor.open(f"/w/local/r/{site.ids['sweep'][2]}", ".tag-list")
     page.get_by_role("button", name="+ tag").click()
@@ -140,6 +152,26 @@ def test_a_shared_link_shows_one_run_until_it_is_revoked(
         seen.wait_for_timeout(1500)  # what other query services may remember for a second
         seen.reload()
         expect(seen.get_by_role("alert")).to_contain_text("expired, or was taken back")
+
+
+def test_a_link_is_revoked_when_its_window_was_closed_long_ago(
+    site: Site, visitor: Visit, browser: Browser
+) -> None:
+    page = visitor.open(f"/w/local/r/{site.ids['sweep'][2]}", ".run-head")
+    for _ in range(2):
+        page.get_by_role("button", name="Share").click()
+        page.get_by_role("button", name="Make the link").click()
+        link = page.locator("dialog code").inner_text()
+        page.get_by_role("button", name="Close").last.click()
+    page.get_by_role("button", name="Share").click()
+    earlier = page.get_by_role("region", name="Links made before").locator("li")
+    expect(earlier).to_have_count(2)
+    assert link not in page.content()  # it was shown once
+    earlier.first.get_by_role("button", name="Revoke").click()  # the newest
+    expect(earlier).to_have_count(1)
+    page.wait_for_timeout(1500)  # what other query services may remember for a second
+    with visit(browser, site.server.http, None) as guest:
+        assert guest.context.request.get(link).status == 401
 
 
 _WITH_FILES = """

@@ -221,14 +221,6 @@ def check_inside(page: Page, width: int) -> None:
     assert 0 <= box["x"] <= box["x"] + box["width"] <= width
 
 
-def test_errors_are_sentences_with_a_way_on(site: Site, visitor: Visit) -> None:
-    visitor.expected += ["404", "401"]
-    page = visitor.open("/w/local/r/nope", ".empty")
-    expect(page.locator(".empty")).to_contain_text("There is no run 'nope' in workspace 'local'")
-    page.get_by_role("link", name="All experiments of local").click()
-    expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
-
-
 PAGES = {
     "figures": ("vision", "/metrics", '[data-chart="confusion_matrix"]'),
     "system": ("vision", "/system", "canvas"),

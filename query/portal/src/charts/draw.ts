@@ -121,7 +121,7 @@ export function layout(lines: readonly PlotLine[], view: View, width: number, he
   const yRange = padded(low, high, view.yKind);
   const top = 10;
   const bottom = height - 22;
-  const yTicks = ticks(view.yKind, yRange, Math.max(2, Math.floor((bottom - top) / 28)));
+  const yTicks = ticks(view.yKind, yRange, Math.max(2, Math.floor((bottom - top) / 30)));
   const widest = yTicks.reduce((most, tick) => Math.max(most, tick.text.length), 2);
   const left = Math.min(Math.ceil(widest * LABEL_PX) + 12, width / 3);
   const right = width - 12;

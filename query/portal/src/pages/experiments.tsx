@@ -101,7 +101,7 @@ function List({ experiments, workspaces, all }: { experiments: readonly Experime
               <td class="number">{one.running ? <span class="status status-Running"><i aria-hidden="true" />{count(one.running)}</span> : <span class="quiet">–</span>}</td>
               <td class="number">{one.failed ? <span class="bad">{count(one.failed)}</span> : <span class="quiet">–</span>}</td>
               {chosen && <td><BestOf experiment={one} /></td>}
-              <td><Ago ms={toMs(one.lastActivityNs)} /></td>
+              <td>{one.running ? "now" : <Ago ms={toMs(one.lastActivityNs)} />}</td>
               <td class="wide-only"><Bars values={one.activity} label={`Runs started in each of the last ${one.activity.length} days`} /></td>
             </tr>
           ))}

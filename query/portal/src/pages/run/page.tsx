@@ -55,7 +55,7 @@ export function RunPage({ workspace, run, tab }: { workspace: string; run: strin
         </>
       ) : failure && failure.kind === "not-found" ? (
         <Empty title="There is no such run.">
-          <Words text={sentence(failure.text)} />{" "}
+          <Words text={sentence(failure.text)} /> This page looks again by itself.{" "}
           {!shell.share && <a href={href(experimentsPath(workspace))}>All experiments of {workspace}</a>}
         </Empty>
       ) : failure && failure.kind !== "unreachable" ? (

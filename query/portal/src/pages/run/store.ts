@@ -50,9 +50,14 @@ export class RunStore {
         break;
       } catch (error) {
         if (this.ends.signal.aborted) return;
-        this.failure.value = failureOf(error);
-        if (!isUnreachable(error)) return;
-        this.lost();
+        const failure = failureOf(error);
+        this.failure.value = failure;
+        // A run that was started a moment ago may still be on its way: its link is older than it.
+        if (failure.kind !== "not-found") {
+          if (!isUnreachable(error)) return;
+          this.lost();
+        }
+        await visible(this.ends.signal);
         await pause(wait, this.ends.signal);
         wait = Math.min(wait * 2, MOST_WAIT_MS);
       }
