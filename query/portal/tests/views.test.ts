@@ -5,7 +5,7 @@ import { ExperimentSchema, RunSchema, SeriesInfoSchema, type SeriesInfo } from "
 import { ValueType } from "../src/api/gen/point_pb";
 import { comparePath, experimentPath, rangeOf, rangeText, routeOf, runPath } from "../src/data/address";
 import { beginsGroup, cellOf, defaultColumns, groupsFor, numeric, parsed, quoted, titleOf, wantedOf } from "../src/data/columns";
-import { BEST_TAG, againMs, bestOfExperiment, finiteFilter } from "../src/data/compare";
+import { BEST_TAG, againMs, bestOfExperiment, finiteFilter, sharedFirst } from "../src/data/compare";
 import { ledgerOf, ledgerText } from "../src/data/ledger";
 import { groupsOf, isDrawn, matching, panelsOf, wordOf } from "../src/data/series";
 import { codePoints, offsetOf, sentence } from "../src/data/text";
@@ -164,4 +164,10 @@ test("errors of the server are sentences", () => {
   expect(sentence("there is no run 'a'")).toBe("There is no run 'a'.");
   expect(sentence("It is so. Wait!")).toBe("It is so. Wait!");
   expect(sentence("")).toBe("");
+});
+
+test("what most runs have is compared first", () => {
+  const run = (...names: string[]) => create(RunSchema, { metrics: names.map((metric) => ({ metric, count: 5n, last: 1 })) });
+  expect(sharedFirst([run("z", "b"), run("z", "a"), run("z", "a")])).toEqual(["z", "a", "b"]);
+  expect(sharedFirst([create(RunSchema, { metrics: [{ metric: "one", count: 1n, last: 1 }, { metric: "text", count: 9n }] })])).toEqual([]);
 });

@@ -105,3 +105,14 @@ export function finiteFilter(filter: string, metric: string): string {
   const finite = `${field} > -inf and ${field} < inf`;
   return filter.trim() ? `(${filter}) and ${finite}` : finite;
 }
+
+/** Metrics that are lines in some of these runs; what most of them have stands first, for it can be compared. */
+export function sharedFirst(runs: readonly Run[]): string[] {
+  const having = new Map<string, number>();
+  for (const run of runs) {
+    for (const one of run.metrics) {
+      if (one.column === "" && one.count > 1n && one.last !== undefined) having.set(one.metric, (having.get(one.metric) ?? 0) + 1);
+    }
+  }
+  return [...having].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([name]) => name);
+}

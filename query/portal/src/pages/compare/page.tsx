@@ -7,7 +7,7 @@ import { MetricReads, runRef } from "../../api/reads";
 import { shell } from "../../api/shell";
 import { Linked } from "../../charts/linked";
 import { experimentPath, experimentsPath, rangeOf, rangeText, runPath } from "../../data/address";
-import { againMs, differences, type Difference } from "../../data/compare";
+import { againMs, differences, sharedFirst, type Difference } from "../../data/compare";
 import { count, plural } from "../../data/numbers";
 import { toMs } from "../../data/times";
 import { useAnswer } from "../answer";
@@ -154,11 +154,7 @@ function Overlays({ workspace, runs, colors, more }: { workspace: string; runs: 
   useEffect(() => () => reads.close(), [reads]);
   const linked = useMemo(() => new Linked(), []);
   const wanted = (state.get("q") ?? "").toLowerCase();
-  const metrics = useMemo(() => {
-    const names = new Set<string>();
-    for (const run of runs) for (const one of run.metrics) if (one.column === "" && one.count > 1n && one.last !== undefined) names.add(one.metric);
-    return [...names].filter((name) => name.toLowerCase().includes(wanted)).sort();
-  }, [runs, wanted]);
+  const metrics = useMemo(() => sharedFirst(runs).filter((name) => name.toLowerCase().includes(wanted)), [runs, wanted]);
   const groups = useMemo(() => {
     const found = new Map<string, string[]>();
     for (const name of metrics) {
@@ -173,8 +169,8 @@ function Overlays({ workspace, runs, colors, more }: { workspace: string; runs: 
       <ChartControls settings={settings} wanted={state.get("q") ?? ""} />
       {more > 0 && <p class="quiet">Lines of the first {MOST_LINES} runs.</p>}
       {!metrics.length && <Empty title={wanted ? "No metric's name contains that." : "These runs have no metric with more than one value."} />}
-      {groups.map(([prefix, names]) => (
-        <GroupOf key={prefix} title={prefix} single={groups.length === 1} size={names.length}>
+      {groups.map(([prefix, names], i) => (
+        <GroupOf key={prefix} title={prefix || (i > 0 ? "others" : "")} single={groups.length === 1} size={names.length}>
           {() => (
             <div class="charts">
               {names.map((metric) => (
