@@ -207,3 +207,32 @@ def saved(path: Path) -> nbformat.NotebookNode | None:
         return None
     outputs = [output for output in found.cells[0].outputs if output.output_type == "display_data"]
     return found if outputs and "<b>Completed</b>" in outputs[0].data["text/html"] else None
+
+
+@pytest.mark.parametrize("choice", ["Restart Kernel…", "Shut Down Kernel"])
+def test_a_kernel_that_is_gone_is_told(visitor: tuple[Visit, str], lodger: Place, choice: str) -> None:
+    visit, token = visitor
+    name = f"gone-{choice.split()[0]}"
+    cell = f"""
+from runstream.widgets import RunDetails
+run = experiment.start_logging(run_id={name!r})
+RunDetails(run).show()
+"""
+    lab.notebook(lodger.work / f"{name}.ipynb", [HEAD + cell])
+    page = visit.open(f"/doc/tree/{name}.ipynb?token={token}", ".jp-Notebook .jp-CodeCell")
+    page.clock.install()
+    page.locator("text=/Python 3.* \\| Idle/").wait_for()
+    run_cell(page, 0)
+    widget = page.locator("[data-runstream] section[data-status]")
+    expect(widget).to_have_attribute("data-live", "true")
+    expect(widget.locator(".problem")).to_have_count(0)
+    page.get_by_role("menuitem", name="Kernel").click()
+    page.get_by_text(choice, exact=True).click()
+    if choice.startswith("Restart"):
+        page.locator(".jp-Dialog .jp-mod-accept").click()
+    else:  # nobody tells the widget: that it hears nothing has to do
+        page.locator("text=/No Kernel/").first.wait_for()
+        page.clock.fast_forward("05:00")
+    expect(widget.locator(".problem")).to_contain_text("The kernel no longer follows the run")
+    expect(widget).to_have_attribute("data-live", "false")
+    page.close()

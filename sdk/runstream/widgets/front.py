@@ -53,6 +53,7 @@ def _widget_class() -> Any:
     }  # fmt: skip
     synced["series"] = traitlets.List().tag(sync=True)
     synced["notice"] = traitlets.Unicode().tag(sync=True)
+    synced["readings"] = traitlets.Int().tag(sync=True)
     synced["live"] = traitlets.Bool(True).tag(sync=True)
     return type("RunView", (anywidget.AnyWidget,), {"_esm": SCRIPT, **synced})
 
@@ -64,6 +65,7 @@ class Front:
         self._watched = watched
         self._slots: dict[str, str] = {}
         self._pushed: dict[str, Any] = {}
+        self._readings = 0
         self._widget = _widget_class()(**self._news())
         self._widget.on_msg(self._asked)
 
@@ -73,7 +75,8 @@ class Front:
         return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}}
 
     def push(self, notice: str, live: bool) -> None:
-        """Send what has changed."""
+        """Send what has changed, and that it was looked at."""
+        self._readings += 1
         news = self._news(notice, live)
         with self._widget.hold_sync():
             for name, value in news.items():
@@ -101,6 +104,7 @@ class Front:
                 "rows": [{"metric": name, "values": values} for name, values in watched.images.items()]
             },
             "notice": notice,
+            "readings": self._readings,
             "live": live,
         }
         for metric, chart in watched.charts.items():

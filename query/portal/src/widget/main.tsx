@@ -10,6 +10,7 @@ import tables from "../pages/styles/tables.css?inline";
 import tokens from "../pages/styles/tokens.css?inline";
 import own from "./widget.css?inline";
 import { ownKeys } from "./keys";
+import { Pulse } from "./pulse";
 import { isDark, onTheme } from "./theme";
 import type { Model } from "./state";
 import { Widget } from "./widget";
@@ -34,20 +35,20 @@ function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
     frame = 0;
     const dark = isDark(el);
     el.dataset["theme"] = dark ? "dark" : "light";
-    show(<Widget model={model} wishes={wishes} palette={dark ? DARK : LIGHT} />, place);
+    show(<Widget model={model} wishes={wishes} palette={dark ? DARK : LIGHT} lost={pulse.isLost()} />, place);
   };
   const later = (): void => {
     frame ||= requestAnimationFrame(draw);
   };
+  const pulse = new Pulse(model, later);
   const unwatch = onTheme(later);
   const free = ownKeys(el, root);
-  model.on("change", later);
   draw();
   return () => {
     unwatch();
     free();
     cancelAnimationFrame(frame);
-    model.off("change", later);
+    pulse.close();
     wishes.close();
     show(null, place);
   };

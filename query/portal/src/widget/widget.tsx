@@ -23,13 +23,15 @@ interface Props {
   palette: Palette;
 }
 
-export function Widget({ model, wishes, palette }: Props) {
+export function Widget({ model, wishes, palette, lost }: Props & { lost: boolean }) {
   const run = model.get("run") as Properties | null;
+  const live = model.get("live") === true && !lost;
   const notice = model.get("notice") as string;
   if (!run) return <p role="status" class="quiet">{notice || "Reading the run …"}</p>;
   return (
-    <section aria-label={`Run ${run.name || run.run_id}`} data-status={run.status} data-live={String(model.get("live"))}>
-      <Head run={run} live={model.get("live") === true} />
+    <section aria-label={`Run ${run.name || run.run_id}`} data-status={run.status} data-live={String(live)}>
+      <Head run={run} live={live} />
+      {lost && <p role="status" class="problem">The kernel no longer follows the run: this is what it saw last. Run the cell again to go on.</p>}
       {notice && <p role="status" class="problem">{notice}</p>}
       {run.error && <Terminal text={run.error} label="Why it failed" tone="problem" />}
       <Facts run={run} />
