@@ -68,12 +68,19 @@ def test_a_run_of_this_process_is_known_without_a_server(experiment: Experiment)
     assert "<polyline" in page
 
 
-def test_of_a_run_that_cannot_be_asked_for_a_cell_says_so(experiment: Experiment) -> None:
+def test_of_a_run_that_cannot_be_asked_for_it_is_said(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
     details = RunDetails(Run(experiment, "of another process"))
     with pytest.raises(ServiceUnavailableError):
         details.get_widget_data()
     page = details._repr_html_()
     assert "Not reachable" in page
+    capsys.readouterr()
+    details.show()
+    text, why = capsys.readouterr().out.splitlines()[-2:]
+    assert text.endswith("/r/of%20another%20process")
+    assert why == "Not reachable: RUNSTREAM_MODE is offline: no server is asked"
     assert "of another process" in page
 
 

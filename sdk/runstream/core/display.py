@@ -81,7 +81,7 @@ def _state(run: "Run") -> tuple[str, str | None, str]:
     state, given = run._state, run.experiment.name
     if state.status is not None and state.facts.started_ns:
         return given, state.facts.run_type or None, state.status
-    found = run._glance()
+    found, _ = run._glance()
     if found is None:
         return given, None, state.status or "unknown"
     return found.experiment or given, found.run_type or None, found.status

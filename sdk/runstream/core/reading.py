@@ -90,15 +90,15 @@ class RunReading(RunHandle):
     def _record(self, *, fresh: bool = False) -> RunRecord:
         return reads.record(self._experiment.workspace, self._state, fresh=fresh)
 
-    def _glance(self) -> RunRecord | None:
-        """The run as far as it is known at once, for display. Never raises."""
+    def _glance(self) -> tuple[RunRecord | None, Exception | None]:
+        """The run as far as it is known at once, for display, and why it could not be read. Never raises."""
         state = self._state
         if state.record is not None and state.record.status in FINAL:
-            return state.record
+            return state.record, None
         try:
-            return reads.record(self._experiment.workspace, state, fresh=True, wait_s=_GLANCE_S)
-        except (RunstreamError, OSError):
-            return state.record
+            return reads.record(self._experiment.workspace, state, fresh=True, wait_s=_GLANCE_S), None
+        except (RunstreamError, OSError) as error:
+            return state.record, error
 
     # ---------------------------------------------------------------------------------- metrics
 

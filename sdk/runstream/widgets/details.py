@@ -35,6 +35,8 @@ class RunDetails:
             live.show(self._run, self._summary())
         else:
             print(self._summary(), flush=True)
+            if self._run._state.status is None and (error := self._run._glance()[1]) is not None:
+                print(f"{live.what(error)}: {error}", flush=True)
 
     def get_widget_data(self, widget_settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What is shown, as `run_properties`, `run_metrics`, `child_runs` and `run_logs`.
