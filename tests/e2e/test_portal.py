@@ -280,6 +280,8 @@ def test_what_is_not_there_says_so(site: Site, visitor: Visit) -> None:
     page = visitor.open("/w/local/e/none", ".empty")
     expect(page.locator(".empty code")).to_contain_text("start_logging")
     page = visitor.open("/nowhere", ".empty")
+    page = visitor.open(f"{compared(site)},none", ".compare")
+    expect(page.get_by_text("1 run of the address cannot be found.")).to_be_visible()
 
 
 def test_runs_are_grouped_and_their_lines_drawn_beside_the_table(

@@ -95,6 +95,35 @@ def test_a_page_that_is_opened_too_early_finds_its_run(site: Site, visitor: Visi
     expect(page.get_by_role("heading", name="early-bird")).to_be_visible()
 
 
+_SWEEP = """
+import sys
+from runstream import Experiment, Workspace
+
+run = Experiment(Workspace.from_config(), "sweep").start_logging(run_id="parent")
+print("ready", flush=True)
+for line in sys.stdin:
+    with run.child_run(line.strip()) as child:
+        child.log("mse", 1.0)
+    run.flush()
+run.complete()
+"""
+
+
+def test_children_come_by_themselves(site: Site, visitor: Visit) -> None:
+    with site.place.popen(_SWEEP) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        page = visitor.open("/w/local/r/parent/children", "text=This run has no children.")
+        for name in "one", "two":
+            process.stdin.write(f"{name}\n")
+            process.stdin.flush()
+            expect(page.locator("[data-run]").filter(has_text=name)).to_be_visible()
+        expect(page.locator("[data-run]")).to_have_count(2)
+        process.stdin.close()
+        process.wait()
+
+
 def test_tags_are_edited_and_a_run_is_renamed(site: Site, visitor: Visit) -> None:
     page = visitor.open(f"/w/local/r/{site.ids['sweep'][2]}", ".tag-list")
     page.get_by_role("button", name="+ tag").click()

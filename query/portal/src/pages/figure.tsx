@@ -29,7 +29,7 @@ export function FigureOf({ title, figure }: { title: string; figure: Figure }) {
     case "predictions":
       return (
         <Lines title={title} xLabel="true value" make={(colors) => [
-          { ...lineOf("as true", figure.centres, figure.centres, colors, 7), faint: true },
+          dashed(lineOf("as true", figure.centres, figure.centres, colors, 7)),
           banded(lineOf("predicted", figure.centres, figure.averages, colors, 0), figure.errors),
         ]} />
       );
@@ -39,6 +39,10 @@ export function FigureOf({ title, figure }: { title: string; figure: Figure }) {
 function lineOf(label: string, x: readonly number[], y: readonly number[], colors: Palette, number: number): PlotLine {
   const values = Float64Array.from(y);
   return { label, style: lineStyle(colors, number), x: Float64Array.from(x), y: values, min: values, max: values, flags: new Uint8Array(x.length), dots: x.length <= 60 };
+}
+
+function dashed(line: PlotLine): PlotLine {
+  return { ...line, style: { ...line.style, dash: [4, 4] }, dots: false };
 }
 
 function banded(line: PlotLine, errors: readonly number[]): PlotLine {

@@ -56,6 +56,7 @@ export function Compare({ workspace, runs }: { workspace: string; runs: readonly
       </div>
       {sharing && <ShareDialog workspace={workspace} runs={found.map((run) => run.ref!.run)} close={() => setSharing(false)} />}
       {failure && <Problem failure={failure} again={again} />}
+      {data && found.length > 0 && found.length < runs.length && <p class="wait">{plural(runs.length - found.length, "run")} of the address cannot be found.</p>}
       {wanted === undefined ? (
         <Empty title="No runs are chosen.">Select runs in the table of an experiment, then Compare.</Empty>
       ) : data ? (

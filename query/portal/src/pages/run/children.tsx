@@ -9,16 +9,22 @@ import { Empty, Problem, Text, Waiting } from "../parts";
 import { href, params, setParams } from "../router";
 import { ALL_COLUMNS, FIRST_PAGE, requestOf, RunList, type Wish } from "../runs/list";
 import { BestChoice, useBest, useBestChoice } from "../runs/best";
+import { selectedIn, useCompareKey } from "../runs/compare-key";
 import { RunTable } from "../runs/table";
 import type { RunStore } from "./store";
 
+const AGAIN_MS = 5000;
+
 export function Children({ store }: { store: RunStore }) {
   const state = params.value;
+  const live = store.connection.value.state !== "ended";
   const sort = useMemo(() => sortOf(state.get("sort") ?? ""), [state]);
-  const selected = useMemo(() => (state.get("sel") ?? "").split(",").filter(Boolean), [state]);
+  const selected = useMemo(() => selectedIn(state), [state]);
   const base: Wish = { workspace: store.workspace, experiment: "", filter: "", sort, columns: [], archived: true, children: true, parent: store.id };
   const first = useAnswer(`${store.id}\nchildren`, (signal) =>
     query.searchRuns({ ...requestOf({ ...base, sort: null }), columns: ALL_COLUMNS, pageSize: FIRST_PAGE }, { signal }),
+    // Until there are children there is nothing to choose columns from.
+    ({ runs }) => (live && !runs.length ? AGAIN_MS : 0),
   );
   const columns = useMemo(() => (first.data ? defaultColumns(first.data.runs) : undefined), [first.data]);
   const list = useMemo(() => (columns ? new RunList({ ...base, columns }) : undefined), [store, sortText(sort), columns?.join("\n")]);
@@ -26,6 +32,12 @@ export function Children({ store }: { store: RunStore }) {
     list?.want(0, FIRST_PAGE);
     return () => list?.stop();
   }, [list]);
+  useEffect(() => {
+    if (!list || !live) return;
+    const timer = setInterval(() => !document.hidden && void list.again(), AGAIN_MS);
+    return () => clearInterval(timer);
+  }, [list, live]);
+  useCompareKey(store.workspace);
   const choice = useBestChoice(store.workspace, store.run.value?.experiment ?? "");
   const best = useBest(base, choice.best);
   const failure = list?.failure.value ?? first.failure;

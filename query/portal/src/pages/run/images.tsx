@@ -1,14 +1,20 @@
 // Images: a row for each name, with a slider over its steps. Another run may stand beside with the same step.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { query } from "../../api/clients";
+import { shell } from "../../api/shell";
 import { enlarge } from "../../charts/enlarge";
 import { filePath } from "../../data/files";
 import { bytes, plural } from "../../data/numbers";
+import { sentence } from "../../data/text";
+import { useAnswer } from "../answer";
 import { useNear } from "../chart";
-import { Empty, Text, Waiting } from "../parts";
+import { Empty, Text, Waiting, Words } from "../parts";
 import { href, params, setParams } from "../router";
 import { useFileMetrics, type FileMetric, type FileValue } from "./file-metrics";
 import { RunStore } from "./store";
+
+const MOST_OTHERS = 200;
 
 export function Images({ store }: { store: RunStore }) {
   const metrics = useFileMetrics(store);
@@ -24,12 +30,23 @@ export function Images({ store }: { store: RunStore }) {
       <div class="controls">
         <input type="search" data-filter placeholder="filter by name ( / )" aria-label="Filter by name" value={params.value.get("q") ?? ""} onInput={(event) => setParams({ q: event.currentTarget.value })} />
         <label class="field"><span>beside run</span>
-          <input placeholder="run id" value={other} onChange={(event) => setParams({ with: event.currentTarget.value.trim() })} />
+          <input placeholder="run id" list="images-beside" value={other} onChange={(event) => setParams({ with: event.currentTarget.value.trim() })} />
+          <Others store={store} />
         </label>
       </div>
       {images.filter((one) => one.metric.toLowerCase().includes(wanted)).map((one) => <Row key={one.metric} metric={one} store={store} other={other} />)}
     </div>
   );
+}
+
+/** The runs of the experiment, to choose from by name. */
+function Others({ store }: { store: RunStore }) {
+  const experiment = store.run.value?.experiment ?? "";
+  const { data } = useAnswer(shell.share || !experiment ? undefined : `${store.workspace}\n${experiment}`, async (signal) =>
+    (await query.searchRuns({ workspace: store.workspace, experiments: [experiment], pageSize: MOST_OTHERS, columns: ["tags.*"], barrier: { allowSettling: true } }, { signal })).runs,
+  );
+  const others = (data ?? []).filter((one) => one.ref!.run !== store.id);
+  return <datalist id="images-beside">{others.map((one) => <option key={one.ref!.run} value={one.ref!.run}>{one.displayName}</option>)}</datalist>;
 }
 
 function imagesOf(metrics: FileMetric[] | undefined): FileMetric[] | undefined {
@@ -98,7 +115,7 @@ function Beside({ workspace, run, metric, place }: { workspace: string; run: str
   const metrics = useFileMetrics(store);
   const values = metrics?.find((one) => one.metric === metric)?.values.filter((value) => value.kind === "image") ?? [];
   const failure = store.failure.value;
-  if (failure) return <p class="bad">{failure.text}</p>;
+  if (failure) return <p class="bad"><Words text={sentence(failure.text)} /></p>;
   if (!values.length) return <p class="quiet">{metrics ? "The other run has no such image." : ""}</p>;
   const nearest = values.reduce((best, value) => (Math.abs(placeOf(value) - place) < Math.abs(placeOf(best) - place) ? value : best));
   return <Image store={store} metric={metric} value={nearest} />;

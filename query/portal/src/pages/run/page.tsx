@@ -31,7 +31,7 @@ import { Tables } from "./tables";
 export function RunPage({ workspace, run, tab }: { workspace: string; run: string; tab: RunTab }) {
   const store = useMemo(() => new RunStore(workspace, run), [workspace, run]);
   useEffect(() => {
-    void store.start();
+    void store.start(true);
     return () => store.stop();
   }, [store]);
   const found = store.run.value;

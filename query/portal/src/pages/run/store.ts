@@ -40,7 +40,8 @@ export class RunStore {
     return { workspace: this.workspace, run: this.id };
   }
 
-  async start(): Promise<void> {
+  /** `patient`: looks again for a run that is not there; it may have been started a moment ago, and still be on its way. */
+  async start(patient = false): Promise<void> {
     document.addEventListener("visibilitychange", this.seen, { signal: this.ends.signal });
     let wait = 500;
     while (!this.ends.signal.aborted) {
@@ -52,11 +53,8 @@ export class RunStore {
         if (this.ends.signal.aborted) return;
         const failure = failureOf(error);
         this.failure.value = failure;
-        // A run that was started a moment ago may still be on its way: its link is older than it.
-        if (failure.kind !== "not-found") {
-          if (!isUnreachable(error)) return;
-          this.lost();
-        }
+        if (isUnreachable(error)) this.lost();
+        else if (failure.kind !== "not-found" || !patient) return;
         await visible(this.ends.signal);
         await pause(wait, this.ends.signal);
         wait = Math.min(wait * 2, MOST_WAIT_MS);

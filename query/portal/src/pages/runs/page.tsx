@@ -5,15 +5,15 @@ import { query } from "../../api/clients";
 import type { Run } from "../../api/gen/query_service_pb";
 import { shell } from "../../api/shell";
 import { defaultColumns, FIXED, groupsFor, sortOf, sortText, titleOf, type Column, type Sort } from "../../data/columns";
-import { comparePath, experimentsPath } from "../../data/address";
+import { experimentsPath } from "../../data/address";
 import { count } from "../../data/numbers";
 import { useAnswer } from "../answer";
-import { isTyping } from "../help";
 import { Crumbs, Page } from "../layout";
 import { Empty, Problem, Select, Text, Waiting } from "../parts";
-import { go, params, setParams } from "../router";
+import { params, setParams } from "../router";
 import { ColumnChooser } from "./chooser";
 import { BestChoice, useBest, useBestChoice } from "./best";
+import { selectedIn, useCompareKey } from "./compare-key";
 import { FilterField } from "./filter";
 import { ALL_COLUMNS, FIRST_PAGE, requestOf, RunList, type Wish } from "./list";
 import { RunsPlot } from "./plot";
@@ -130,23 +130,6 @@ function useLatestWithRows(list: RunList | undefined): RunList | undefined {
     if (ready) setShown(list);
   }, [list, ready]);
   return ready ? list : shown;
-}
-
-function selectedIn(state: URLSearchParams): string[] {
-  return (state.get("sel") ?? "").split(",").filter(Boolean);
-}
-
-/** Takes what the address says when the key is pressed, which may be before the page is drawn again. */
-function useCompareKey(workspace: string): void {
-  useEffect(() => {
-    const pressed = (event: KeyboardEvent): void => {
-      if (isTyping(event) || event.key !== "c") return;
-      const selected = selectedIn(params.peek());
-      if (selected.length) go(comparePath(workspace, selected));
-    };
-    document.addEventListener("keydown", pressed);
-    return () => document.removeEventListener("keydown", pressed);
-  }, [workspace]);
 }
 
 export type { Run };
