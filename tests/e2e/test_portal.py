@@ -335,10 +335,11 @@ PAGES = {
     "source": ("FULL/source?with=OTHER&file=train.py", ".diff-added"),
     "ledger": ("FULL/ledger?compare=1", "text=compared one by one"),
     "compare": ("COMPARE", ".differences"),
+    "sweep": ("SWEEP", ".differences"),
 }
 
 
-MADE_OF_THE_SAME_PARTS = ("health", "source", "ledger", "groups")
+MADE_OF_THE_SAME_PARTS = ("health", "source", "ledger", "groups", "sweep")
 """Seen in both themes and both widths, but not in every pair of them."""
 
 
@@ -347,6 +348,7 @@ def test_each_page_is_accessible_and_fits_a_phone(site: Site, browser: Browser, 
     path, wait = PAGES[name]
     path = path.replace("FULL", site.full).replace("COMPARE", compared(site))
     path = path.replace("OTHER", site.ids["sweep"][0])
+    path = path.replace("SWEEP", f"/w/local/compare?runs={','.join(site.ids['sweep'][:4])}")
     wide_light, small_dark = ("light", 1440), ("dark", 380)
     for theme, width, height in (
         ("light", 1440, 900),

@@ -165,6 +165,15 @@ def test_files_are_shown_as_what_they_are(kinds: dict[str, str], visitor: Visit)
     expect(view).to_contain_text("not shown here")
 
 
+def test_another_run_stands_beside_by_its_name(kinds: dict[str, str], visitor: Visit) -> None:
+    page = visitor.open(f"{kinds['vision']}/images", ".image-row img")
+    offered = page.locator("datalist option").filter(has_text="fold 3")
+    expect(offered).to_have_count(1)
+    page.get_by_label("beside run").fill(str(offered.get_attribute("value")))
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("The other run has no such image.")).to_be_visible()
+
+
 def test_models_lead_to_their_run(kinds: dict[str, str], visitor: Visit) -> None:
     page = visitor.open("/", "text=Models")
     page.get_by_role("link", name="Models").click()
