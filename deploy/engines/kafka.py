@@ -18,7 +18,8 @@ from deploy.engines.process import CACHE, HOST, Engine, EngineFailed, EngineMiss
 
 _POM: Final = Path(__file__).with_name("kafka.pom.xml")
 _COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
-_LOGIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule"
+_LOGIN: Final = "org.apache.kafka.common.security"
+_SCRAM: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 _HEAP: Final = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
 _QUICK: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 
@@ -58,7 +59,7 @@ def jars() -> Path:
 
 @dataclass(frozen=True)
 class Secure:
-    """A second port of each broker that takes only TLS and a password (SASL_SSL, PLAIN)."""
+    """A second port of each broker that takes only TLS and a password (SASL_SSL, PLAIN or SCRAM)."""
 
     certificate: Path
     """Key and certificates, PEM."""
@@ -157,6 +158,9 @@ class Kafka:
             if (folder / "data" / "meta.properties").exists():
                 continue
             command = ["java", *_QUICK, "-cp", self._jars, "kafka.tools.StorageTool", "format"]
+            for user, word in self._secure.passwords.items() if self._secure else ():
+                for mechanism in _SCRAM:
+                    command += ["--add-scram", f"{mechanism}=[name={user},password={word}]"]
             done = subprocess.run([*command, "-t", name, "-c", properties], capture_output=True, text=True)
             if done.returncode:
                 raise EngineFailed(f"kafka broker {number} can't be set up:\n{done.stdout}{done.stderr}")
@@ -200,8 +204,11 @@ class Kafka:
             found["advertised.listeners"] += port
             found["ssl.keystore.type"] = "PEM"
             found["ssl.keystore.location"] = str(self._secure.certificate)
-            found["sasl.enabled.mechanisms"] = "PLAIN"
-            found["listener.name.sasl_ssl.plain.sasl.jaas.config"] = f"{_LOGIN} required {users};"
+            found["sasl.enabled.mechanisms"] = ",".join(("PLAIN", *_SCRAM))
+            login = "listener.name.sasl_ssl.{}.sasl.jaas.config"
+            found[login.format("plain")] = f"{_LOGIN}.plain.PlainLoginModule required {users};"
+            for mechanism in _SCRAM:
+                found[login.format(mechanism.lower())] = f"{_LOGIN}.scram.ScramLoginModule required;"
         return list(found.items())
 
 

@@ -22,19 +22,20 @@ def server(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield started
 
 
-def address(server: Kafka, certificate: Path, password: str, ca: str) -> str:
+def address(server: Kafka, certificate: Path, password: str, ca: str, mechanism: str = "PLAIN") -> str:
     return (
-        f"kafka://127.0.0.1:{server.secure_ports[0]}/secure?replication=1&startup_timeout_ms=5000"
-        f"&security_protocol=SASL_SSL&ssl_cafile={ca}"
+        f"kafka://127.0.0.1:{server.secure_ports[0]}/{mechanism}?replication=1&partitions=1&startup_timeout_ms=5000"
+        f"&security_protocol=SASL_SSL&ssl_cafile={ca}&sasl_mechanism={mechanism}"
         f"&sasl_username=anna&sasl_password_file={certificate / password}"
     )
 
 
-async def test_records_pass(server: Kafka, certificate: Path) -> None:
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_records_pass(server: Kafka, certificate: Path, mechanism: str) -> None:
     async def start(partitions: Collection[int]) -> dict[int, int]:
         return {}
 
-    log = await open_log(address(server, certificate, "password", str(certificate / "cert.pem")))
+    log = await open_log(address(server, certificate, "password", str(certificate / "cert.pem"), mechanism))
     try:
         (position,) = await log.append("points", [NewRecord(b"k", b"v")])
         consumer = await log.subscribe("points", "g", start)
@@ -44,9 +45,10 @@ async def test_records_pass(server: Kafka, certificate: Path) -> None:
         await log.close()
 
 
-async def test_a_wrong_password_is_refused(server: Kafka, certificate: Path) -> None:
-    with pytest.raises(StoreError):
-        await open_log(address(server, certificate, "wrong", str(certificate / "cert.pem")))
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+async def test_a_wrong_password_is_refused(server: Kafka, certificate: Path, mechanism: str) -> None:
+    with pytest.raises(StoreError, match="none takes the certificate or password"):
+        await open_log(address(server, certificate, "wrong", str(certificate / "cert.pem"), mechanism))
 
 
 async def test_an_unknown_authority_is_refused(server: Kafka, certificate: Path) -> None:

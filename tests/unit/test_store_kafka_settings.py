@@ -12,7 +12,7 @@ from runstream_store.log.kafka_settings import KafkaSettings
 
 def test_brokers_prefix_and_options() -> None:
     found = KafkaSettings.parse(
-        "kafka://a:1,b,[::1]:9/team.x?partitions=3&replication=2&ssl_check_hostname=false"
+        "kafka://a:1,b,[::1]:9/team.x?partitions=3&replication=2&security_protocol=SSL&ssl_check_hostname=false"
     )
     assert found.brokers == ("a:1", "b:9092", "[::1]:9")
     assert (found.prefix, found.partitions, found.replication) == ("team.x", 3, 2)
@@ -52,6 +52,13 @@ def test_names_that_kafka_does_not_take_stay_apart() -> None:
         "kafka://a/p?replication=1&min_insync_replicas=2",
         "kafka://a/p?security_protocol=TLS",
         "kafka://a/p?sasl_mechanism=MAGIC",
+        "kafka://a/p?ssl_cafile=/ca.pem",
+        "kafka://a/p?security_protocol=SASL_PLAINTEXT&sasl_username=u&sasl_password_file=/f&ssl_cafile=/ca.pem",
+        "kafka://a/p?sasl_username=u&sasl_password_file=/f",
+        "kafka://a/p?security_protocol=SSL&sasl_username=u",
+        "kafka://a/p?security_protocol=SSL&ssl_keyfile=/key.pem",
+        "kafka://a/p?security_protocol=SASL_SSL&sasl_password_file=/f",
+        "kafka://a/p?security_protocol=SASL_SSL&sasl_username=u",
     ],
 )
 def test_nonsense_is_refused(url: str) -> None:

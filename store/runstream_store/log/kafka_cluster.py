@@ -92,7 +92,10 @@ class Cluster:
                 return
             except (kafka_errors.KafkaError, OSError) as error:
                 if time.monotonic() > deadline:
-                    raise translate(error, f"no broker of {self._settings.brokers} answers") from error
+                    what = f"no broker of {', '.join(self._settings.brokers)} answers"
+                    if self._settings.security_protocol != "PLAINTEXT":
+                        what += ", or none takes the certificate or password (the lines above may say which)"
+                    raise translate(error, what) from error
                 if not told:
                     logger.warning("waiting for Kafka at %s", ", ".join(self._settings.brokers))
                     told = True

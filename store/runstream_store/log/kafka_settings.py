@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -14,7 +14,7 @@ from runstream_store.errors import ConfigError
 
 _DEFAULT_PORT: Final = 9092
 _SECURITY: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI")
+_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _HOSTS: Final = re.compile(r"([^/?#]*)(.*)", re.DOTALL)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 _ODD: Final = re.compile(r"[^A-Za-z0-9.-]")
@@ -60,7 +60,7 @@ class KafkaSettings:
     ssl_check_hostname: bool = True
     """Whether a broker's certificate must name its host."""
     sasl_mechanism: str = "PLAIN"
-    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or GSSAPI."""
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
     sasl_username: str = ""
     """Who to log in as."""
     sasl_password_file: str = ""
@@ -112,6 +112,24 @@ class KafkaSettings:
             raise ConfigError(f"security_protocol of a Kafka log is one of {', '.join(_SECURITY)}")
         if self.sasl_mechanism not in _MECHANISMS:
             raise ConfigError(f"sasl_mechanism of a Kafka log is one of {', '.join(_MECHANISMS)}")
+        # What is stated and not used would leave a connection less safe than its owner believes.
+        for begins, used, protocols in (
+            ("ssl_", self.security_protocol.endswith("SSL"), "SSL or SASL_SSL"),
+            ("sasl_", self.security_protocol.startswith("SASL"), "SASL_SSL or SASL_PLAINTEXT"),
+        ):
+            stated = [
+                field.name
+                for field in fields(self)
+                if field.name.startswith(begins) and getattr(self, field.name) != field.default
+            ]
+            if stated and not used:
+                raise ConfigError(f"{stated[0]} of a Kafka log needs security_protocol={protocols}")
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ConfigError("ssl_keyfile of a Kafka log is the key of ssl_certfile, which is not given")
+        if self.security_protocol.startswith("SASL"):
+            for name in ("sasl_username", "sasl_password_file"):
+                if not getattr(self, name):
+                    raise ConfigError(f"{name} of a Kafka log is needed to log in")
 
     def topic(self, name: str) -> str:
         """What Kafka calls a topic; characters that it does not take are written as `_` and their code."""
@@ -153,10 +171,7 @@ class KafkaSettings:
             if self.security_protocol.startswith("SASL"):
                 found["sasl_mechanism"] = self.sasl_mechanism
                 found["sasl_plain_username"] = self.sasl_username
-                if self.sasl_password_file:
-                    found["sasl_plain_password"] = Path(self.sasl_password_file).read_text("utf-8").strip()
-                elif self.sasl_mechanism != "GSSAPI":
-                    raise ConfigError("sasl_password_file of a Kafka log is needed to log in")
+                found["sasl_plain_password"] = Path(self.sasl_password_file).read_text("utf-8").strip()
         except OSError as error:
             raise ConfigError(f"the credentials of the Kafka log can't be used: {error}") from error
         return found
