@@ -155,7 +155,7 @@ class Purger:
             raise
         except StoreError as error:
             _log.warning("the storage of objects could not be told of these tables: %s", error)
-            return False
+            return not error.retryable  # rows can be removed by whom the storage refuses
         return True
 
     async def _alone(self) -> bool:
