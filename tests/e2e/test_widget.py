@@ -48,6 +48,8 @@ for alpha in (0.4, 0.1, 0.2):
     with run.child_run(f"alpha {{alpha}}") as child:
         child.log_params({{"alpha": alpha}})
         child.log("mse", 3000 + 100 * alpha)
+for n in range(100):
+    print("line", n)
 print("said", evil)
 print("\x1b[32mgreen\x1b[0m plain")
 RunDetails(run).show()
@@ -166,8 +168,18 @@ def test_a_run_is_followed_rests_and_is_kept_in_the_file(visitor: tuple[Visit, s
     assert "samples</b>" in html
     assert EVIL not in html
     page.close()
+    page = visit.context.new_page()
+    page.set_content(kept.cells[0].outputs[-1].data["text/html"])
+    log = page.locator("pre")
+    expect(log).to_contain_text("line 99")
+    assert log.evaluate(END_IS_SEEN)  # without a script
+    page.close()
 
 
+END_IS_SEEN = """log => {
+    const inner = log.getBoundingClientRect(), outer = log.parentElement.getBoundingClientRect();
+    return inner.height > outer.height && Math.abs(inner.bottom - outer.bottom) < 2;
+}"""
 PIXEL = """async image => {
     await image.decode();
     const canvas = document.createElement('canvas');

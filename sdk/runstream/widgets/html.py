@@ -13,7 +13,10 @@ _MOST_METRICS: Final = 60
 _MOST_LINES: Final = 100
 _ERROR_LINES: Final = 15  # as many as are seen without scrolling
 _MOST_LOG: Final = 20_000  # characters of them
-_TERMINAL: Final = "max-height:24em;overflow:auto;margin:0;font-family:monospace;white-space:pre-wrap"
+_TERMINAL: Final = "margin:0;font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere"
+_AT_ITS_END: Final = (
+    "max-height:24em;overflow:auto;display:flex;flex-direction:column-reverse"  # scrolled there
+)
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _CELL: Final = 'style="text-align:left;vertical-align:top;min-width:4em;overflow-wrap:anywhere"'
 
@@ -164,7 +167,7 @@ def _pre(text: str, most: int) -> str:
     """The last lines of a text, as a terminal would leave them: a carriage return begins a line again."""
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")[-most:]]
     left = escape(_CONTROLS.sub("", "\n".join(lines)[-_MOST_LOG:]).encode("utf-8", "replace").decode())
-    return f'<pre style="{_TERMINAL}">{left}</pre>'
+    return f'<div style="{_AT_ITS_END}"><pre style="{_TERMINAL}">{left}</pre></div>'
 
 
 def _whole(cell: str) -> str:
