@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import nbformat
@@ -136,6 +137,7 @@ print(json.dumps([sum(whole), page, str(elsewhere), elsewhere._repr_html_()]))
     assert count == 1
     assert "50,000 values" in page
     assert "49999" in page
+    assert re.findall(r'text-anchor="start">([^<]*)<', page) == ["0"]  # where x begins
     assert "0.25" in page
     # Its experiment is the server's word.
     assert "Experiment: family," in text

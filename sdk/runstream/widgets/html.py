@@ -111,6 +111,7 @@ def _reduced(name: str, value: Reduced) -> str:
     line = value.line
     ys = [y for pair in zip(line.low.tolist(), line.high.tolist(), strict=True) for y in pair]
     xs = [x for x in line.x.tolist() for _ in range(2)]
+    xs[:1] = [line.begin] if xs else []
     return line_chart(name, ys, xs, "by step" if line.by_step else "", value.size)
 
 

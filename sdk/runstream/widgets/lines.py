@@ -36,6 +36,8 @@ class Line:
     high: Column
     flags: NDArray[np.uint8]
     """1 has a NaN, 2 has +Infinity, 4 has -Infinity; added up."""
+    begin: float
+    """x of its first element, which is before that of the first bucket; NaN for none."""
 
     def message(self) -> dict[str, Any]:
         """For the front end; columns are little-endian bytes."""
@@ -61,7 +63,8 @@ def line_of_elements(series: Series) -> Line:
     finite = np.isfinite(values)
     y = np.where(finite, values, np.nan)
     flags = np.isnan(values) * _NAN + (values == np.inf) * _PLUS + (values == -np.inf) * _MINUS
-    return Line(by_step, True, x, series.logged_time_ns[drawn] / 1e6, y, y, y, flags.astype(np.uint8))
+    begin = float(x[0]) if len(x) else np.nan
+    return Line(by_step, True, x, series.logged_time_ns[drawn] / 1e6, y, y, y, flags.astype(np.uint8), begin)
 
 
 def line_of_buckets(buckets: Buckets) -> Line:
@@ -76,6 +79,7 @@ def line_of_buckets(buckets: Buckets) -> Line:
         low=buckets.min,
         high=buckets.max,
         flags=buckets.non_finite.astype(np.uint8),
+        begin=float(buckets.first_x[0]) if len(buckets.first_x) else np.nan,
     )
 
 
