@@ -124,6 +124,39 @@ def test_children_come_by_themselves(site: Site, visitor: Visit) -> None:
         process.wait()
 
 
+_LOOKS_ON = """
+import sys
+from runstream import Experiment, Run, Workspace
+
+run = Run(Experiment(Workspace.from_config(), "watched"), "watched")
+run.log("seen from outside", 1.0)
+run.flush()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_is_whole_also_while_somebody_looks_on(site: Site, visitor: Visit) -> None:
+    done = site.place.script(
+        "from runstream import Experiment, Workspace\n"
+        "run = Experiment(Workspace.from_config(), 'watched').start_logging(run_id='watched')\n"
+        "run.log_list('loss', [3, 2, 1]); run.complete()"
+    )
+    assert done.returncode == 0, done.stderr
+    with site.place.popen(_LOOKS_ON) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        page = visitor.open("/w/local/r/watched/ledger", ".ledger-verdict")
+        expect(page.get_by_role("cell", name="attached")).to_be_visible()
+        expect(page.locator(".run-head .ledger")).to_have_text("logged 3 = stored 3 ✓")
+        expect(page.locator(".ledger-verdict")).to_contain_text(
+            "Everything that was accepted is in the tables. 1 attached process goes on"
+        )
+        process.stdin.close()
+        process.wait()
+
+
 def test_tags_are_edited_and_a_run_is_renamed(site: Site, visitor: Visit) -> None:
     page = visitor.open(f"/w/local/r/{site.ids['sweep'][2]}", ".tag-list")
     page.get_by_role("button", name="+ tag").click()

@@ -136,8 +136,10 @@ def test_logs_have_colours_are_searched_and_let_go(kinds: dict[str, str], visito
     expect(follow).to_be_checked()
     page.keyboard.press("/")
     page.keyboard.type("error <img")
-    expect(page.get_by_role("status").filter(has_text="of 4")).to_be_visible()
+    expect(page.locator(".controls [role=status]")).to_have_text("4")
     page.keyboard.press("Enter")
+    expect(page.locator(".controls [role=status]")).to_have_text("1 of 4")
+    expect(log.locator(".log-hit")).to_contain_text("line 99 ")
     expect(log.locator(".log-hit mark").first).to_have_text("ERROR <img")
     expect(follow).not_to_be_checked()
 

@@ -1,13 +1,25 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { LedgerState, RunSchema, WriterLedgerSchema } from "../src/api/gen/query_service_pb";
-import { WriterOutcome } from "../src/api/gen/run_pb";
-import { attemptsOf, missingText, rangesText, verdictOf } from "../src/data/ledger";
+import { GetLedgerResponseSchema, LedgerState, RunSchema, WriterLedgerSchema } from "../src/api/gen/query_service_pb";
+import { WriterOutcome, WriterRole } from "../src/api/gen/run_pb";
+import { attemptsOf, missingText, ownState, rangesText, verdictOf } from "../src/data/ledger";
 
 test("every state of the ledger has its own words", () => {
   const states = Object.values(LedgerState).filter((state) => typeof state === "number");
   expect(new Set(states.map((state) => verdictOf(state).text)).size).toBe(states.length);
   expect(verdictOf(LedgerState.MISSING).tone).toBe("bad");
+});
+
+test("who looks at a run from outside does not keep its verdict open", () => {
+  const [main, watcher] = [Uint8Array.of(1), Uint8Array.of(2)];
+  const run = create(RunSchema, {
+    writers: [{ writer: main, started: { role: WriterRole.MAIN } }, { writer: watcher, started: { role: WriterRole.ATTACHED } }],
+  });
+  const ledger = (state: LedgerState, other: LedgerState) =>
+    create(GetLedgerResponseSchema, { state: Math.max(state, other), writers: [{ writer: main, state }, { writer: watcher, state: other }] });
+  expect(ownState(run, ledger(LedgerState.PROVEN, LedgerState.OPEN))).toEqual({ state: LedgerState.PROVEN, attached: 1 });
+  expect(ownState(run, ledger(LedgerState.OPEN, LedgerState.OPEN))).toEqual({ state: LedgerState.OPEN, attached: 1 });
+  expect(ownState(run, ledger(LedgerState.PROVEN, LedgerState.MISSING))).toEqual({ state: LedgerState.MISSING, attached: 0 });
 });
 
 test("what is missing", () => {

@@ -209,7 +209,7 @@ function drawLine(pen: Pen, line: PlotLine, place: Layout, lineWidth: number): v
   if (banded) {
     pen.area(xs, lows, highs, 0, size, color, line.faint ? 0.06 : 0.22);
     // A bucket alone has no area, and one that stands out next to none: its extent is a stroke.
-    const { at, to } = strokesOf(size);
+    const { at, to } = strokesOf(size, lineWidth > 1 ? OUTSTANDING_PX : 3 * OUTSTANDING_PX);
     if (at.length) pen.path(at, to, 0, at.length, { color, width: 1, alpha: 0.6 * alpha });
   }
   const width = line.smooth ? 1 : lineWidth;
@@ -234,12 +234,12 @@ function drawLine(pen: Pen, line: PlotLine, place: Layout, lineWidth: number): v
   }
 }
 
-/** How far a bucket reaches beyond those beside it to stand out. */
+/** How far a bucket reaches beyond those beside it to stand out; of many lines further, or each frame of a drag would take longer. */
 const OUTSTANDING_PX = 8;
 
 /** The extents of buckets whose area nobody would see, as a path of strokes with gaps between them; none where so many stand out that they are a
  * band. */
-function strokesOf(size: number): { at: number[]; to: number[] } {
+function strokesOf(size: number, outstanding: number): { at: number[]; to: number[] } {
   const at: number[] = [];
   const to: number[] = [];
   for (let i = 0; i < size; i++) {
@@ -248,7 +248,7 @@ function strokesOf(size: number): { at: number[]; to: number[] } {
     const after = i < size - 1 ? i + 1 : i - 1;
     const above = Math.min(highs[before]!, highs[after]!) - highs[i]!;
     const below = lows[i]! - Math.max(lows[before]!, lows[after]!);
-    if (size > 2 && !(above > OUTSTANDING_PX || below > OUTSTANDING_PX)) continue;
+    if (size > 2 && !(above > outstanding || below > outstanding)) continue;
     at.push(xs[i]!, xs[i]!, NaN);
     to.push(highs[i]!, lows[i]!, NaN);
   }

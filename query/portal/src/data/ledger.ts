@@ -1,6 +1,6 @@
 // The ledger of a run: what was logged, and what became of it.
 
-import { LedgerState, type Run, type WriterInfo, type WriterLedger } from "../api/gen/query_service_pb";
+import { LedgerState, type GetLedgerResponse, type Run, type WriterInfo, type WriterLedger } from "../api/gen/query_service_pb";
 import { WriterOutcome, WriterRole } from "../api/gen/run_pb";
 import { count } from "./numbers";
 
@@ -104,6 +104,15 @@ export function verdictOf(state: LedgerState): Verdict {
     default:
       return { word: "not known", tone: "quiet", text: "Nothing is known yet about the processes that write this run." };
   }
+}
+
+/** The verdict on what the run's own processes logged, where only attached ones are open; and how many of these there are. */
+export function ownState(run: Run, ledger: GetLedgerResponse): { state: LedgerState; attached: number } {
+  const attached = new Set(run.writers.filter((one) => one.started?.role === WriterRole.ATTACHED).map((one) => hex(one.writer)));
+  const others = ledger.writers.filter((one) => one.state !== LedgerState.OPEN || !attached.has(hex(one.writer)));
+  const open = ledger.writers.length - others.length;
+  if (ledger.state !== LedgerState.OPEN || !open || !others.length) return { state: ledger.state, attached: 0 };
+  return { state: Math.max(...others.map((one) => one.state)), attached: open };
 }
 
 /** What is missing, in words: "3 elements, 1 event"; empty when nothing is. */

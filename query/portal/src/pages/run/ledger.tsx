@@ -3,7 +3,7 @@
 import { query } from "../../api/clients";
 import type { GetLedgerResponse, Run, WriterInfo, WriterLedger } from "../../api/gen/query_service_pb";
 import { runPath } from "../../data/address";
-import { attemptsOf, hex, missingText, roleText, verdictOf, writerState } from "../../data/ledger";
+import { attemptsOf, hex, missingText, ownState, roleText, verdictOf, writerState } from "../../data/ledger";
 import { count, plural } from "../../data/numbers";
 import { isFinal } from "../../data/status";
 import { toMs } from "../../data/times";
@@ -27,11 +27,12 @@ export function LedgerTab({ store }: { store: RunStore }) {
   );
   if (failure && !data) return <Problem failure={failure} again={again} />;
   if (!data) return <Waiting />;
-  const verdict = verdictOf(data.ledger.state);
+  const { state, attached } = ownState(run, data.ledger);
+  const verdict = verdictOf(state);
   return (
     <div class="ledger-tab">
       <section class="ledger-verdict">
-        <p role="status"><b class={verdict.tone}>{verdict.word}</b> {verdict.text}</p>
+        <p role="status"><b class={verdict.tone}>{verdict.word}</b> {verdict.text}{attached > 0 && ` ${plural(attached, "attached process goes", "attached processes go")} on, and may add to it.`}</p>
         {!compare ? (
           <button type="button" title="Reads every element of the run" onClick={() => setParams({ compare: "1" })}>Compare with what is stored</button>
         ) : loading ? (

@@ -106,7 +106,7 @@ function Log({ store, log, all }: { store: RunStore; log: LogFile; all: readonly
     lines.lines.forEach((line, i) => plainText(line.text).toLowerCase().includes(word) && found.push(i));
     return found;
   }, [lines, state.version, wanted]);
-  const [at, setAt] = useState(0);
+  const [at, setAt] = useState(-1);  // none yet: the first Enter leads to the first hit
   const box = useRef<HTMLDivElement>(null);
   const [scroll, setScroll] = useState({ top: 0, height: 600 });
   const [follow, setFollow] = useState(true);
@@ -130,7 +130,7 @@ function Log({ store, log, all }: { store: RunStore; log: LogFile; all: readonly
   }, [state.version, follow]);
   const show = (hit: number): void => {
     if (!hits.length) return;
-    const next = (hit + hits.length) % hits.length;
+    const next = (Math.max(hit, -1) + hits.length) % hits.length;
     setAt(next);
     setFollow(false);
     box.current!.scrollTop = Math.max(0, hits[next]! * ROW - scroll.height / 2);
@@ -146,15 +146,15 @@ function Log({ store, log, all }: { store: RunStore; log: LogFile; all: readonly
         )}
         <input
           type="search" data-filter placeholder="search ( / )" aria-label="Search the log" value={wanted}
-          onInput={(event) => { setParams({ q: event.currentTarget.value }); setAt(0); }}
+          onInput={(event) => { setParams({ q: event.currentTarget.value }); setAt(-1); }}
           onKeyDown={(event) => {
-            if (event.key === "Enter") show(event.shiftKey ? at - 1 : at + (box.current && hits.length ? 1 : 0));
+            if (event.key === "Enter") show(event.shiftKey ? at - 1 : at + 1);
             else if (event.key === "Escape") event.currentTarget.blur();
           }}
         />
         {wanted && (
           <span class="row">
-            <span class="quiet" role="status">{hits.length ? `${count(at + 1)} of ${count(hits.length)}` : "not found"}</span>
+            <span class="quiet" role="status">{hits.length ? at < 0 ? count(hits.length) : `${count(at + 1)} of ${count(hits.length)}` : "not found"}</span>
             <button type="button" aria-label="Previous" disabled={!hits.length} onClick={() => show(at - 1)}>↑</button>
             <button type="button" aria-label="Next" disabled={!hits.length} onClick={() => show(at + 1)}>↓</button>
           </span>
