@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from deploy.engines.s3 import S3
-from runstream_store.errors import ObjectMissing, ObjectsUnavailable
+from runstream_store.errors import ObjectMissing, ObjectsRefused, ObjectsUnavailable
 from runstream_store.objects import Swept, chunk_key, obstore
 from runstream_store.objects.obstore import BucketObjects
 from tests.contract.engines import s3
@@ -26,7 +26,8 @@ NEVER = math.inf
 class Bucket:
     """A bucket that several servers use."""
 
-    def __init__(self, servers: Sequence[BucketObjects]) -> None:
+    def __init__(self, url: str, servers: Sequence[BucketObjects]) -> None:
+        self.url = url
         self.servers = servers
         self._aged = 0.0
 
@@ -64,7 +65,7 @@ async def bucket(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         servers = [BucketObjects.open(url) for _ in range(3)]
         for server in servers:
             closing.push_async_callback(server.close)
-        made = Bucket(servers)
+        made = Bucket(url, servers)
         yield made
 
 
@@ -193,6 +194,24 @@ async def test_a_sweep_that_was_killed_is_waited_for_and_forgotten(
     assert await bucket.sweep(leaving_s=0.0) == Swept()
     assert await bucket.inside("leaving") == set()
     assert await server.find([key]) == [7]
+
+
+async def test_who_may_not_remove_anything_leaves_no_notice(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await bucket.put(b"content")
+    await bucket.age()
+
+    async def refused(key: str) -> None:
+        raise ObjectsRefused("no right to delete")
+
+    server = BucketObjects.open(bucket.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_remove", refused)
+        with pytest.raises(ObjectsRefused):
+            await server.sweep(key[7], set(), untouched_s=-NEVER, leaving_s=NEVER)
+    await server.close()
+    assert await bucket.servers[0].find([key]) == [7]
 
 
 async def test_a_sweep_that_was_held_up_removes_nothing(

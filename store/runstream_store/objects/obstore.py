@@ -248,10 +248,12 @@ class BucketObjects:
             return None
 
     async def _now(self) -> float:
-        """By the clock of the storage."""
-        await self._write("clock")
-        now = await self._changed_at("clock")
-        return time.time() if now is None else now
+        """By the clock of the storage. Also whether anything may be removed: else a notice would stay."""
+        probe = f"{_LEAVING}/{os.urandom(16).hex()}"  # a notice of nothing
+        await self._write(probe)
+        found = await self._do(lambda: obstore.head_async(self._store, probe))
+        await self._remove(probe)
+        return _changed(found)
 
     async def _write(
         self, key: str, data: Buffer = b"", mode: Literal["create", "overwrite"] = "overwrite"
