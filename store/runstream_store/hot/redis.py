@@ -27,7 +27,7 @@ from redis.asyncio import Redis
 from runstream_store.errors import ConfigError
 from runstream_store.hot.memory import MemoryHotState, MemorySubscription
 from runstream_store.hot.protocol import LEASE_NS, AppliedSource
-from runstream_store.hot.redis_link import UNREACHABLE, Listener, Pusher, chunks, connect
+from runstream_store.hot.redis_link import UNREACHABLE, Listener, Pusher, chunks, connect, reason
 from runstream_store.position import Position
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class RedisHotState:
             await client.set(state._name("since"), now_ns)
         except UNREACHABLE as error:
             state._blind = True
-            logger.warning("the hot state starts without Redis: %r", error)
+            logger.warning("the hot state starts without Redis: %s", reason(error))
         return state
 
     @property
@@ -125,7 +125,7 @@ class RedisHotState:
         try:
             await self._client.ping()
         except UNREACHABLE as error:
-            return str(error) or type(error).__name__
+            return reason(error)
         return ""
 
     # --------------------------------------------------------------------------------- positions

@@ -31,6 +31,11 @@ _LEAST_PAUSE_S: Final = 0.05
 _GREATEST_PAUSE_S: Final = 2.0
 
 
+def reason(error: BaseException) -> str:
+    """What one of `UNREACHABLE` says; the client's own `repr` says only of which kind it is."""
+    return str(error) or type(error).__name__
+
+
 def connect(url: str) -> Redis:
     """A client that gives up soon.
 
@@ -91,7 +96,9 @@ class Pusher:
                 await self._push()
             except UNREACHABLE as error:
                 if not pause_s:
-                    logger.warning("Redis can't be told: %r. What it lacks is told when it is back", error)
+                    logger.warning(
+                        "Redis can't be told: %s. What it lacks is told when it is back", reason(error)
+                    )
                 pause_s = min(_GREATEST_PAUSE_S, max(_LEAST_PAUSE_S, pause_s * 2))
                 self._wanted.set()
                 await asyncio.sleep(pause_s)
@@ -156,7 +163,7 @@ class Listener:
             try:
                 await self._listen()
             except UNREACHABLE as error:
-                logger.debug("the connection to Redis ended: %r", error)
+                logger.debug("the connection to Redis ended: %s", reason(error))
             if self._connection is None:
                 pause_s = min(_GREATEST_PAUSE_S, pause_s * 2 + _LEAST_PAUSE_S)
             else:
