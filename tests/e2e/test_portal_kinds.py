@@ -239,13 +239,15 @@ PAGES = {
     "figures": ("vision", "/metrics", '[data-chart="confusion_matrix"]'),
     "system": ("vision", "/system", "canvas"),
     "images": ("vision", "/images", "img"),
-    "logs": ("vision", "/logs?q=error", ".log-line"),
+    "logs": ("vision", "/logs?q=info", ".log-line mark"),
     "files": ("vision", "/files?file=README.md", ".markdown"),
     "csv": ("vision", "/files?file=data/table.csv", "td"),
     "children": ("vision", "/children", "[data-run]"),
     "ranks": ("ranks", "/metrics?ranks=band", "canvas"),
     "models": ("", "/w/local/models", "[data-row]"),
     "model": ("", "/w/local/models/resnet", ".badge"),
+    "missing": ("", "/w/local/r/none", ".empty"),
+    "nowhere": ("", "/nowhere", ".empty"),
     "columns": ("", "/w/local/e/diabetes", "[data-run]"),
 }
 
@@ -257,6 +259,7 @@ def test_each_kind_is_accessible_and_fits(
 ) -> None:
     run, path, wait = PAGES[name]
     with visit(browser, site.server.http, site.server.token, color_scheme=theme) as guest:
+        guest.expected += ["404"] if name in ("missing", "nowhere") else []
         page = guest.open(kinds.get(run, "") + path, wait)
         if name == "columns":
             page.get_by_role("button", name="Choose the columns").click()

@@ -43,7 +43,7 @@ function Routed() {
     default:
       return (
         <Page title="Nothing here">
-          <Empty title={shell.error?.text ?? "There is nothing at this address."}>
+          <Empty title={shell.error?.text ?? "There is nothing at this address."} whole>
             {!shell.share && <a href={href("/")}>All experiments</a>}
           </Empty>
         </Page>

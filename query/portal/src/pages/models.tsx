@@ -80,7 +80,7 @@ function Versions({ workspace, name }: { workspace: string; name: string }) {
   const newest = data?.models[0];
   if (failure && !data) return <Problem failure={failure} again={again} />;
   if (!data) return <Waiting />;
-  if (!newest) return <Empty title="There is no such model." />;
+  if (!newest) return <Empty title="There is no such model." whole />;
   const framed = data.models.some((one) => one.framework);
   return (
     <>

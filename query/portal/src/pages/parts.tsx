@@ -73,11 +73,11 @@ export function Problem({ failure, again }: { failure: Failure; again?: (() => v
   );
 }
 
-/** An empty place: why, and the lines that would fill it. */
-export function Empty({ title, children, code }: { title: string; children?: ComponentChildren; code?: string }) {
+/** An empty place: why, and the lines that would fill it. `whole`: there is nothing else on the page. */
+export function Empty({ title, children, code, whole = false }: { title: string; children?: ComponentChildren; code?: string; whole?: boolean }) {
   return (
     <div class="empty">
-      <p class="empty-title">{title}</p>
+      {whole ? <h1 class="empty-title">{title}</h1> : <p class="empty-title">{title}</p>}
       {children && <p class="quiet">{children}</p>}
       {code && (
         <div class="code">

@@ -54,7 +54,7 @@ export function RunPage({ workspace, run, tab }: { workspace: string; run: strin
           <Tab store={store} tab={tab} />
         </>
       ) : failure && failure.kind === "not-found" ? (
-        <Empty title="There is no such run.">
+        <Empty title="There is no such run." whole>
           <Words text={sentence(failure.text)} /> This page looks again by itself.{" "}
           {!shell.share && <a href={href(experimentsPath(workspace))}>All experiments of {workspace}</a>}
         </Empty>
