@@ -134,6 +134,10 @@ def test_logs_have_colours_are_searched_and_let_go(kinds: dict[str, str], visito
     assert log.locator(".log-line").count() < LINES / 2
     follow = page.get_by_label("follow")
     expect(follow).to_be_checked()
+    page.set_viewport_size({"width": 1000, "height": 500})
+    page.wait_for_timeout(300)  # nothing is to change
+    expect(follow).to_be_checked()
+    expect(log.locator(".log-line").last).to_be_in_viewport()
     page.keyboard.press("/")
     page.keyboard.type("error <img")
     expect(page.locator(".controls [role=status]")).to_have_text("4")
@@ -223,6 +227,9 @@ def test_windows_below_buttons_are_on_the_screen(site: Site, browser: Browser, w
         page = guest.open("/w/local/e/diabetes", "[data-run]")
         page.get_by_role("button", name="Choose the columns").click()
         check_inside(page, width)
+        page.set_viewport_size({"width": width - 60, "height": 800})
+        check_inside(page, width - 60)
+        page.set_viewport_size({"width": width, "height": 800})
         page.keyboard.press("Escape")
         page.goto(f"{guest.base}{site.full}/metrics")
         page.get_by_title("Options of accuracies").click()

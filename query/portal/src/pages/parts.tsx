@@ -129,12 +129,18 @@ export function Popover({
   const id = useId();
   // Its button may stand at either edge of the screen.
   useLayoutEffect(() => {
-    if (!open || !box.current) return;
-    box.current.style.translate = "";
-    const { left, right } = box.current.getBoundingClientRect();
-    const edge = document.documentElement.clientWidth - EDGE;
-    const by = left < EDGE ? EDGE - left : Math.min(0, edge - right);
-    box.current.style.translate = by ? `${by}px` : "";
+    if (!open) return;
+    const fit = (): void => {
+      if (!box.current) return;
+      box.current.style.translate = "";
+      const { left, right } = box.current.getBoundingClientRect();
+      const edge = document.documentElement.clientWidth - EDGE;
+      const by = left < EDGE ? EDGE - left : Math.min(0, edge - right);
+      box.current.style.translate = by ? `${by}px` : "";
+    };
+    fit();
+    window.addEventListener("resize", fit);
+    return () => window.removeEventListener("resize", fit);
   }, [open]);
   useEffect(() => {
     if (!open) return;

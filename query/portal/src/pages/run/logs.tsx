@@ -110,6 +110,8 @@ function Log({ store, log, all }: { store: RunStore; log: LogFile; all: readonly
   const box = useRef<HTMLDivElement>(null);
   const [scroll, setScroll] = useState({ top: 0, height: 600 });
   const [follow, setFollow] = useState(true);
+  const following = useRef(follow);
+  following.current = follow;
   const total = lines.lines.length;
   useLayoutEffect(() => {
     const element = box.current!;
@@ -118,7 +120,11 @@ function Log({ store, log, all }: { store: RunStore; log: LogFile; all: readonly
       setFollow(element.scrollTop + element.clientHeight >= element.scrollHeight - 2 * ROW);
     };
     element.addEventListener("scroll", look, { passive: true });
-    const sizes = new ResizeObserver(look);
+    // Another size is no wish to let go of the tail.
+    const sizes = new ResizeObserver(() => {
+      if (following.current) element.scrollTop = element.scrollHeight;
+      look();
+    });
     sizes.observe(element);
     return () => {
       element.removeEventListener("scroll", look);
