@@ -49,7 +49,7 @@ class _Element(NamedTuple):
 class _Undead:
     """Stands for the lock of a process that lives: this one, or one that has ended and can't mind."""
 
-    def is_dead(self) -> bool:
+    def is_dead(self, closed: bool) -> bool:
         return False
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from runstream.v1 import query_service_pb2 as messages
 from tests.server import Place, wait_for
 
 BEGIN = """
@@ -152,3 +153,38 @@ while second._record(fresh=True).system.get("source_of") != "outside":
         spool, lodger.spool = lodger.spool, lodger.root / "observed"
         lodger.end_sender()
         lodger.spool = spool
+
+
+SEEN = """
+run = experiment.start_logging(run_id=sys.argv[1], outputs=False)
+run.log("a", 1)
+while not run.get_metrics("system/process_memory_bytes"): pass
+print("seen", flush=True)
+sys.stdin.read()
+run.complete()
+"""
+
+
+def test_what_is_seen_of_a_run_is_proven_while_other_processes_go_on(lodger: Place) -> None:
+    """Without the sender of its machine, which knows more: as others read it."""
+    environment = {"RUNSTREAM_SENDER_OBSERVE": "1", "RUNSTREAM_SPOOL": str(lodger.root / "observed-too")}
+    try:
+        with lodger.popen(BEGIN + SEEN.replace("sys.argv[1]", "'goes-on'"), **environment) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "seen\n"
+            done = lodger.script(BEGIN + SEEN, "is-over", **environment)
+            assert done.returncode == 0, done.stderr
+            wait_for(lambda: state(lodger, "is-over") == messages.LEDGER_STATE_PROVEN, "the proof")
+            assert state(lodger, "goes-on") == messages.LEDGER_STATE_OPEN
+            process.stdin.close()
+            wait_for(lambda: state(lodger, "goes-on") == messages.LEDGER_STATE_PROVEN, "the other proof")
+    finally:
+        spool, lodger.spool = lodger.spool, lodger.root / "observed-too"
+        lodger.end_sender()
+        lodger.spool = spool
+
+
+def state(place: Place, run: str) -> int:
+    with place.client() as client:
+        return client.get_ledger(place.workspace, run).state

@@ -6,13 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from runstream.capture.itself import self_description
+from runstream.capture.observer import Observer
 from runstream.capture.source import read_source, without_credentials
 from runstream.capture.system import PREFIX, System
+from runstream.spool import layout
+from runstream.spool.folder import process_start
+from tests import spools
 
 USUAL = {
     "cpu_percent",
@@ -144,3 +149,47 @@ def test_nothing_is_said_when_all_is_switched_off(monkeypatch: pytest.MonkeyPatc
     assert itself["what"] == ["source"]
     monkeypatch.setenv("RUNSTREAM_CAPTURE_SOURCE", "off")
     assert self_description() is None
+
+
+def test_a_spool_ends_with_the_last_of_its_runs(tmp_path: Path) -> None:
+    observer = Observer(tmp_path)
+
+    def say(op: str, **more: object) -> None:
+        observer.take(json.dumps({"op": op, "writer": "aa", **more}).encode())
+
+    def ended() -> dict[str, bool]:
+        """By run, whether its spool says that nothing more comes."""
+        found = {}
+        for spool in spools.spools(tmp_path):
+            said = any(call.record == layout.WRITER_EXIT for call in spool.calls.values())
+            found.update({run["run"]: said for run in spool.runs.values()})
+        return found
+
+    say(
+        "watch",
+        pid=os.getpid(),
+        pid_start=process_start(os.getpid()),
+        observe={"what": ["system"], "folder": None},
+        workspace="local",
+        server=None,
+        credential=None,
+        version="1",
+        rank=None,
+        local_rank=None,
+        world_size=None,
+    )
+    later = time.monotonic()
+    for run in "first", "second":
+        say("begin", run=run, experiment="e")
+    observer.step(later := later + 100)
+    say("end", run="first")
+    observer.step(later := later + 100)
+    assert ended() == {"first": False, "second": False}, "they share it, and one goes on"
+    say("end", run="second")
+    observer.step(later := later + 100)
+    assert ended() == {"first": True, "second": True}
+    say("begin", run="third", experiment="e")
+    observer.step(later := later + 100)
+    assert ended() == {"first": True, "second": True, "third": False}
+    observer.close()
+    assert ended()["third"]

@@ -6,11 +6,13 @@ does. Nothing of this takes a thread or a moment of the processes that are looke
 """
 
 import json
+import math
 import os
 import select
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,18 @@ SAMPLE_S: Final = 5.0
 _FIRST_S: Final = 1.0
 _MOST_LINE: Final = 1 << 20
 _IDLE_S: Final = 10.0  # without a process to look at
+_TOGETHER_S: Final = 10.0  # runs of one process that begin within this share a spool
+
+
+@dataclass(slots=True)
+class _Spool:
+    """What is said of runs that began at about the same time. It ends with the last of them."""
+
+    writer: Writer
+    until: float
+    """Takes runs that begin before."""
+    runs: dict[str, int] = field(default_factory=dict)
+    """Those that have not ended, and their numbers in it."""
 
 
 class Observed:
@@ -36,7 +50,7 @@ class Observed:
         self._told = told
         self._writer = writer
         self._runs: dict[str, dict[str, Any]] = {}
-        self._indexes: dict[str, int] = {}
+        self._spools: list[_Spool] = []
         self._source: Source | None = None
         self._first = ""
         self._itself = told["observe"]
@@ -60,10 +74,12 @@ class Observed:
     def end(self, run: str) -> None:
         """The run has ended."""
         self._runs.pop(run, None)
-        self._indexes.pop(run, None)
+        for spool in self._spools:
+            spool.runs.pop(run, None)
 
     def step(self, now: float) -> float:
         """Sample if it is time. When to come again."""
+        self._finish(now)
         if self._system is None or not self._runs:
             return now + SAMPLE_S
         if now >= self._due:
@@ -71,32 +87,53 @@ class Observed:
             figures = self._system.sample(now)
             time_ns = time.time_ns()
             for run in self._runs:
-                index, writer = self._index(run), self._writer()
+                writer, index = self._place(run)
                 for name, value in figures.items():
                     series = writer.series(name, "", "")
                     writer.scalar(index, series, layout.DOUBLE, value, layout.NO_STEP, time_ns)
         return self._due
 
-    def _index(self, run: str) -> int:
-        index = self._indexes.get(run)
-        if index is None:
-            definition = {
-                "workspace": self._told["workspace"],
-                "run": run,
-                "experiment": self._runs[run]["experiment"],
-                "role": "attached",
-                "launch": None,
-                "restart": None,
-                "time_ns": time.time_ns(),
-            }
-            index = self._indexes[run] = self._writer().define_run(definition)
-        return index
+    def close(self) -> None:
+        """Nothing more is said of it."""
+        self._finish(math.inf)
+
+    def _finish(self, now: float) -> None:
+        """Say goodbye where all has been said: until then nobody can tell whether more comes of a run."""
+        for spool in list(self._spools):
+            if now == math.inf or (now >= spool.until and not spool.runs):
+                self._spools.remove(spool)
+                if not spool.writer.lost:
+                    said = {"outcome": "clean", "exit_code": 0, "error_message": "", "closed": True}
+                    spool.writer.exit(said)
+                    spool.writer.close()
+
+    def _place(self, run: str) -> tuple[Writer, int]:
+        """Where something is said of a run, and its number there."""
+        self._spools = [spool for spool in self._spools if not spool.writer.lost]
+        for spool in self._spools:
+            if run in spool.runs:
+                return spool.writer, spool.runs[run]
+        now = time.monotonic()
+        if not self._spools or now >= self._spools[-1].until:
+            self._spools.append(_Spool(self._writer(), now + _TOGETHER_S))
+        spool = self._spools[-1]
+        definition = {
+            "workspace": self._told["workspace"],
+            "run": run,
+            "experiment": self._runs[run]["experiment"],
+            "role": "attached",
+            "launch": None,
+            "restart": None,
+            "time_ns": time.time_ns(),
+        }
+        spool.runs[run] = spool.writer.define_run(definition)
+        return spool.writer, spool.runs[run]
 
     def _say_source(self, run: str) -> None:
         """Once in full; for further runs of the process, what is short, and which run has the rest."""
         if self._source is None:
             self._source = read_source(self._itself)
-        index, writer, now = self._index(run), self._writer(), time.time_ns()
+        (writer, index), now = self._place(run), time.time_ns()
         system = dict(self._source.system)
         if self._first:
             system["source_of"] = self._first
@@ -116,7 +153,6 @@ class Observer:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._observed: dict[str, Observed] = {}
-        self._writers: dict[tuple[Target, Any], Writer] = {}
         self._idle_since = time.monotonic()
 
     def take(self, line: bytes) -> None:
@@ -132,17 +168,14 @@ class Observer:
                 self._observed[writer].end(told["run"])
 
     def _writer(self, told: dict[str, Any]) -> Writer:
-        """The spool for what is said of this process; those of one server and rank share one."""
+        """A new spool for what is said of this process."""
         key = None
         if told["credential"]:
             key = Path(told["credential"]).read_text(encoding="utf-8").strip() or None
         target = Target(told["workspace"], told["server"], key)
         ranks = told["rank"], told["local_rank"], told["world_size"]
-        writer = self._writers.get((target, ranks))
-        if writer is None or writer.lost:
-            origin = Origin(None, *ranks, drain=False, version=told["version"])
-            writer = self._writers[target, ranks] = Writer(WriterFolder(self._root), target, origin)
-        return writer
+        origin = Origin(None, *ranks, drain=False, version=told["version"])
+        return Writer(WriterFolder(self._root), target, origin)
 
     def step(self, now: float) -> float:
         """Look at all that are due. When to come again."""
@@ -151,6 +184,7 @@ class Observer:
             try:
                 if not observed.lives:
                     del self._observed[writer]
+                    observed.close()
                     continue
                 due = min(due, observed.step(now))
             except Exception as error:
@@ -165,8 +199,8 @@ class Observer:
 
     def close(self) -> None:
         """Say goodbye."""
-        for writer in self._writers.values():
-            writer.exit({"outcome": "clean", "exit_code": 0, "error_message": ""})
+        for observed in self._observed.values():
+            observed.close()
 
 
 def main() -> None:

@@ -96,12 +96,14 @@ class Liveness:
         self._same_boot = header.boot_id == places.machine().boot_id
         self._same_namespace = header.pid_ns is not None and header.pid_ns == places.pid_namespace()
 
-    def is_dead(self) -> bool:
-        """Whether the process is gone. What it stored before can be read after this returned."""
+    def is_dead(self, closed: bool) -> bool:
+        """Whether the process is gone, or has let go of the writer and said so (`closed`). What it stored before
+        can be read after this returned.
+        """
         if not self.lock.is_free():
             self._free_since = None
             return False
-        if not self._same_boot:
+        if closed or not self._same_boot:
             return True
         if self._same_namespace and self._header.pid_start is not None:
             return places.process_start(self._header.pid) != self._header.pid_start

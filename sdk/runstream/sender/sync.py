@@ -81,7 +81,7 @@ class _CopyLock:
         except OSError:
             self.lock = None
 
-    def is_dead(self) -> bool:
+    def is_dead(self, closed: bool) -> bool:
         """Whether nobody holds the lock. Of a copy, that is all that can be known."""
         return self.lock is None or self.lock.is_free()
 

@@ -50,8 +50,10 @@ class Outgoing:
 class WriterLiveness(Protocol):
     """Says whether the writing process lives."""
 
-    def is_dead(self) -> bool:
-        """Whether it is gone. What it stored before can be read after this returned."""
+    def is_dead(self, closed: bool) -> bool:
+        """Whether it is gone, or has let go of the writer and said so (`closed`). What it stored before can be
+        read after this returned.
+        """
 
     def close(self) -> None:
         """Close the lock file."""
@@ -189,7 +191,8 @@ class WriterTail:
         if thoroughly:
             self.reader.look_for_segments()
             self._read_definitions()
-        if self.liveness.is_dead() == self.dead:
+        closed = self.state.exit is not None and self.state.exit.get("closed") is True
+        if self.liveness.is_dead(closed) == self.dead:
             return
         if self.dead:
             self._resurrect()
