@@ -97,8 +97,8 @@ class Liveness:
         self._same_namespace = header.pid_ns is not None and header.pid_ns == places.pid_namespace()
 
     def is_dead(self, closed: bool) -> bool:
-        """Whether the process is gone, or has let go of the writer and said so (`closed`). What it stored before
-        can be read after this returned.
+        """Whether the process is gone, or has let go of the writer and said so (`closed`). What it had
+        stored can be read after this returned.
         """
         if not self.lock.is_free():
             self._free_since = None

@@ -51,8 +51,8 @@ class WriterLiveness(Protocol):
     """Says whether the writing process lives."""
 
     def is_dead(self, closed: bool) -> bool:
-        """Whether it is gone, or has let go of the writer and said so (`closed`). What it stored before can be
-        read after this returned.
+        """Whether it is gone, or has let go of the writer and said so (`closed`). What it had
+        stored can be read after this returned.
         """
 
     def close(self) -> None:
