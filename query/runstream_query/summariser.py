@@ -3,7 +3,8 @@
 The writers tell which runs their blocks touched. A run that is touched again while it waits is read once. The
 more it has to do, the more it does at once, and it takes no more than a part of the time of the machine: a
 reader that waits for a position wakes it. Runs that take long to read, because they have very many
-elements, are put off for longer while they go on, unless somebody waits.
+elements, are put off for longer while they go on, unless somebody waits. No other waits for them: a position
+is saved when the rest is read, and what is not saved is read again from the log by the next start.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class SummariserSettings:
     """Runs that are read at once."""
     share: float = 0.1
     """Part of the time that it may be busy when nobody waits."""
+    longest_rest_s: float = 10.0
+    """But it rests no longer, for a start reads again what comes meanwhile."""
     heavy_s: float = 0.5
     heavy_elements: int = 500_000
     """A run that alone takes longer, and has more elements, is heavy."""
@@ -82,6 +85,7 @@ class Summariser:
         self._waiting: dict[Key, _Waiting] = {}
         self._reading: dict[Key, int] = {}
         self._heavy: dict[Key, float] = {}  # seconds that it took last time
+        self._light_after = self._heavy_after = 0.0  # on the clock, unless somebody waits
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()  # somebody waits
         self._all_wanted = False  # for heavy runs, too
@@ -109,8 +113,12 @@ class Summariser:
         return self._ticket
 
     def passed(self) -> int:
-        """See `Derived`. Heavy runs that are put off do not count: at the next start they are read again."""
-        return self._up_to(LIGHT_SUMMARIES)
+        """See `Derived`. Heavy runs do not count: at the next start they are read again."""
+        if not self._ready:
+            return 0
+        since = [one.since for key, one in self._waiting.items() if key not in self._heavy]
+        since += [ticket for key, ticket in self._reading.items() if key not in self._heavy]
+        return min(since, default=self._ticket + 1) - 1
 
     async def settle(self) -> None:
         """See `Derived`."""
@@ -140,8 +148,8 @@ class Summariser:
         try:
             await self._catch_up()
             while True:
-                took = await self._pass()
-                await self._rest(took)
+                await self._pass()
+                await self._rest()
         except ClosedError:
             pass  # the server ends
         finally:
@@ -170,9 +178,8 @@ class Summariser:
                 _log.warning("the summaries of runs can't be looked through: %s", error)
                 await asyncio.sleep(_RETRY_S[-1])
 
-    async def _rest(self, took_s: float) -> None:
+    async def _rest(self) -> None:
         """Waits until there is something to do and it is time, or somebody waits."""
-        earliest = self._clock() + took_s * (1 / self._settings.share - 1)
         while True:
             if self._wanted.is_set() and any(
                 self._all_wanted or not one.heavy for one in self._waiting.values()
@@ -183,8 +190,9 @@ class Summariser:
             self._wanted.clear()  # nothing that is wanted waits
             self._all_wanted = False
             now = self._clock()
-            due = min((one.not_before for one in self._waiting.values()), default=None)
-            pause_s = None if due is None else max(due, earliest) - now
+            times = (max(one.not_before, self._after(key)) for key, one in self._waiting.items())
+            due = min(times, default=None)
+            pause_s = None if due is None else due - now
             if pause_s is not None and pause_s <= 0:
                 return
             self._changed.clear()
@@ -195,15 +203,26 @@ class Summariser:
                 for task in waiting:
                     task.cancel()
 
-    async def _pass(self) -> float:
-        """Reads some of the runs that wait; gives how long that took, seconds."""
-        now = self._clock()
-        due = [key for key, one in self._waiting.items() if self._all_wanted or one.not_before <= now]
-        light = [key for key in due if not self._waiting[key].heavy][: self._settings.batch]
-        chosen = light or due[:1]  # a heavy one alone
-        if not chosen:
+    def _after(self, key: Key) -> float:
+        """Not sooner is a run read, unless somebody waits."""
+        return self._heavy_after if key in self._heavy else self._light_after
+
+    async def _pass(self) -> None:
+        """Reads some of the runs that wait."""
+        now, wanted = self._clock(), self._wanted.is_set()
+        due = [
+            key
+            for key, one in self._waiting.items()
+            if self._all_wanted or (one.not_before <= now and (wanted or self._after(key) <= now))
+        ]
+        if not due:
             await self._tell()
-            return 0.0
+            return
+        oldest = min(due, key=lambda key: self._waiting[key].since)
+        if oldest in self._heavy:  # alone
+            chosen = [oldest]
+        else:
+            chosen = [key for key in due if key not in self._heavy][: self._settings.batch]
         for key in chosen:
             self._reading[key] = self._waiting.pop(key).since
         try:
@@ -221,8 +240,12 @@ class Summariser:
             self._heavy.pop(chosen[0], None)
             if took > self._settings.heavy_s and await self._has_many(chosen[0]):
                 self._heavy[chosen[0]] = took
+        after = self._clock() + took * (1 / self._settings.share - 1)
+        if chosen[0] in self._heavy:
+            self._heavy_after = after
+        else:
+            self._light_after = min(after, self._clock() + self._settings.longest_rest_s)
         await self._tell()
-        return took
 
     async def _has_many(self, key: Key) -> bool:
         """Whether a run has so many elements that it is worth to read it less often."""
