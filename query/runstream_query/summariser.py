@@ -63,6 +63,8 @@ class _Waiting:
     """The first ticket that touched it after it was read."""
     heavy: bool = False
     not_before: float = field(default=0.0)
+    known: bool = False
+    """Nothing but the look at the start has marked it: the next start would mark it again."""
 
 
 class Summariser:
@@ -83,7 +85,7 @@ class Summariser:
         self._ticket = 0
         self._told: dict[str, deque[_Told]] = {SUMMARIES: deque(), LIGHT_SUMMARIES: deque()}
         self._waiting: dict[Key, _Waiting] = {}
-        self._reading: dict[Key, int] = {}
+        self._reading: dict[Key, _Waiting] = {}
         self._heavy: dict[Key, float] = {}  # seconds that it took last time
         self._light_after = self._heavy_after = 0.0  # on the clock, unless somebody waits
         self._changed = asyncio.Event()
@@ -106,18 +108,22 @@ class Summariser:
         for key in runs:
             took = None if events else self._heavy.get(key)
             pause_s = 0.0 if took is None else took / self._settings.heavy_share
-            known = self._waiting.setdefault(key, _Waiting(self._ticket, took is not None, now + pause_s))
+            new = _Waiting(self._ticket, took is not None, now + pause_s, known=not positions)
+            waiting = self._waiting.setdefault(key, new)
+            waiting.known &= new.known
             if took is None:
-                known.heavy, known.not_before = False, now
+                waiting.heavy, waiting.not_before = False, now
         self._changed.set()
         return self._ticket
 
     def passed(self) -> int:
-        """See `Derived`. Heavy runs do not count: at the next start they are read again."""
+        """See `Derived`. Heavy runs, and those that were marked at the start, do not count: the next start
+        reads them again.
+        """
         if not self._ready:
             return 0
-        since = [one.since for key, one in self._waiting.items() if key not in self._heavy]
-        since += [ticket for key, ticket in self._reading.items() if key not in self._heavy]
+        left = [*self._waiting.items(), *self._reading.items()]
+        since = (one.since for key, one in left if not one.known and key not in self._heavy)
         return min(since, default=self._ticket + 1) - 1
 
     async def settle(self) -> None:
@@ -138,7 +144,8 @@ class Summariser:
             (one.since for one in self._waiting.values() if consumer == SUMMARIES or not one.heavy),
             default=self._ticket + 1,
         )
-        return min(least, min(self._reading.values(), default=self._ticket + 1)) - 1
+        reading = min((one.since for one in self._reading.values()), default=self._ticket + 1)
+        return min(least, reading) - 1
 
     # ------------------------------------------------------------------------------------ its task
 
@@ -224,13 +231,13 @@ class Summariser:
         else:
             chosen = [key for key in due if key not in self._heavy][: self._settings.batch]
         for key in chosen:
-            self._reading[key] = self._waiting.pop(key).since
+            self._reading[key] = self._waiting.pop(key)
         try:
             await self._read(chosen)
         except BaseException:
             for key in chosen:
-                since = self._reading[key]
-                self._waiting.setdefault(key, _Waiting(since)).since = since
+                before = self._reading[key]
+                self._waiting.setdefault(key, before).since = before.since
             raise
         finally:
             for key in chosen:

@@ -24,8 +24,12 @@ class Costly:
     def __init__(self) -> None:
         self.more_s = 0.0
         self.read: list[Key] = []
+        self.left: list[Key] = []
+        self.held = asyncio.Event()
+        self.held.set()
 
     async def refresh(self, keys: Sequence[Key]) -> None:
+        await self.held.wait()
         self.read += keys
         self.more_s += 60.0 if LARGE in keys else 0.0
 
@@ -33,12 +37,14 @@ class Costly:
         return 10_000_000 if key == LARGE else 1
 
     async def stale(self) -> list[Key]:
-        return []
+        return self.left
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[tuple[Summariser, Costly, HotState]]:
+async def running(*left: Key) -> AsyncIterator[tuple[Summariser, Costly, HotState]]:
+    """`left`: runs that were not up to date at the end of the last process."""
     hot, costly = await open_hot("memory://"), Costly()
+    costly.left += left
     nothing: Any = None
     summariser = Summariser(nothing, hot, clock=lambda: time.monotonic() + costly.more_s)
     summariser._summaries = costly  # type: ignore[assignment]
@@ -77,3 +83,16 @@ async def test_a_heavy_run_keeps_nobody_waiting() -> None:
         await hot.publish(SUMMARIES, LIGHT_WANTED)  # but somebody looks at the list of runs
         assert await hot.wait_applied("summaries.light", at("runs", 1), 60.0)
         assert costly.read == [LARGE, SMALL, SMALL, LARGE]
+
+
+async def test_what_was_left_at_the_start_keeps_no_position_waiting() -> None:
+    async with running(LARGE) as (summariser, costly, _):
+        costly.held.clear()  # it takes as long as it takes
+        ticket = summariser.touch([], at("points", 1))
+        await until(lambda: summariser.passed() >= ticket)
+        ticket = summariser.touch([SMALL], at("points", 2))
+        await asyncio.sleep(0.1)
+        assert summariser.passed() < ticket
+        costly.held.set()
+        await until(lambda: summariser.passed() >= ticket)
+        assert costly.read == [LARGE, SMALL]
