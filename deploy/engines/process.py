@@ -34,19 +34,20 @@ class EngineFailed(Exception):
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback that nobody listens on, below those that the kernel gives to connections: one of
     these would be taken before a slow program listens."""
-    found: dict[int, socket.socket] = {}
+    chance, ports = random.SystemRandom(), range(_LEAST_PORT, _given_from())
+    sockets: list[socket.socket] = []
     try:
-        while len(found) < count:
-            port = random.SystemRandom().randrange(_LEAST_PORT, _given_from())
-            if port not in found:
-                found[port] = socket.socket()
-                try:
-                    found[port].bind((HOST, port))
-                except OSError:
-                    found.pop(port).close()
-        return list(found)
+        while len(sockets) < count:
+            one = socket.socket()
+            try:
+                one.bind((HOST, chance.choice(ports)))
+            except OSError:  # taken, perhaps by another of these
+                one.close()
+            else:
+                sockets.append(one)
+        return [one.getsockname()[1] for one in sockets]
     finally:
-        for one in found.values():
+        for one in sockets:
             one.close()
 
 

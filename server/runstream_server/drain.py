@@ -1,4 +1,4 @@
-"""The end of a server process: who asks for it, and in which order the parts close."""
+"""The end of a server process: who asks for it, what ends, and what waits until the tables hold the log."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """Ends a task that goes on for ever."""
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def log_ends(log: EventLog, topic: str) -> list[Position]:

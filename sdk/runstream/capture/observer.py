@@ -6,7 +6,6 @@ does. Nothing of this takes a thread or a moment of the processes that are looke
 """
 
 import json
-import math
 import os
 import select
 import sys
@@ -30,7 +29,7 @@ _IDLE_S: Final = 10.0  # without a process to look at
 _TOGETHER_S: Final = 10.0  # runs of one process that begin within this share a spool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Spool:
     """What is said of runs that began at about the same time. It ends with the last of them."""
 
@@ -79,7 +78,7 @@ class Observed:
 
     def step(self, now: float) -> float:
         """Sample if it is time. When to come again."""
-        self._finish(now)
+        self._end([spool for spool in self._spools if now >= spool.until and not spool.runs])
         if self._system is None or not self._runs:
             return now + SAMPLE_S
         if now >= self._due:
@@ -95,17 +94,15 @@ class Observed:
 
     def close(self) -> None:
         """Nothing more is said of it."""
-        self._finish(math.inf)
+        self._end(self._spools)
 
-    def _finish(self, now: float) -> None:
+    def _end(self, spools: list[_Spool]) -> None:
         """Say goodbye where all has been said: until then nobody can tell whether more comes of a run."""
-        for spool in list(self._spools):
-            if now == math.inf or (now >= spool.until and not spool.runs):
-                self._spools.remove(spool)
-                if not spool.writer.lost:
-                    said = {"outcome": "clean", "exit_code": 0, "error_message": "", "closed": True}
-                    spool.writer.exit(said)
-                    spool.writer.close()
+        self._spools = [spool for spool in self._spools if spool not in spools]
+        for spool in spools:
+            if not spool.writer.lost:
+                spool.writer.exit({"outcome": "clean", "exit_code": 0, "error_message": "", "closed": True})
+                spool.writer.close()
 
     def _place(self, run: str) -> tuple[Writer, int]:
         """Where something is said of a run, and its number there."""

@@ -30,7 +30,7 @@ from runstream_query.service import QueryServicer, query_service
 from runstream_query.services import Service
 from runstream_query.settings import QuerySettings
 from runstream_query.shares import Shares
-from runstream_server.drain import log_ends, wait_in_tables
+from runstream_server.drain import cancel, log_ends, wait_in_tables
 from runstream_server.engines import Engines
 from runstream_server.identity import Identity
 from runstream_server.web import App
@@ -111,9 +111,4 @@ class QueryPart:
         purger = asyncio.create_task(
             Purger(engines.tables, engines.objects, settings, applied).run(), name="purger"
         )
-        closing.push_async_callback(_cancel, purger)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+        closing.push_async_callback(cancel, purger)

@@ -15,6 +15,7 @@ from runstream_ingest.writers.points import PointsSink
 from runstream_ingest.writers.runs import RunsSink
 from runstream_ingest.writers.sink import Sink
 from runstream_query.summariser import Summariser
+from runstream_server.drain import cancel
 from runstream_server.engines import Engines
 from runstream_server.figures import Figures, writer_figures
 
@@ -41,7 +42,7 @@ class WriterPart:
         summariser = Summariser(engines.tables, engines.hot)
         summarising = asyncio.create_task(summariser.run(), name="summaries")
         self.tasks.append(summarising)
-        closing.push_async_callback(_cancel, summarising)  # after the writers, which wait for it
+        closing.push_async_callback(cancel, summarising)  # after the writers, which wait for it
         for sink in _sinks():
             writer = self._loops[sink.topic] = WriterLoop(
                 engines.log, engines.tables, engines.hot, sink, derived=summariser
@@ -64,9 +65,4 @@ class WriterPart:
 
 async def _stop(writer: WriterLoop[Any], task: asyncio.Task[None]) -> None:
     writer.stop()
-    await asyncio.wait([task])
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
     await asyncio.wait([task])

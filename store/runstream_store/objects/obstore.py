@@ -153,7 +153,7 @@ class BucketObjects:
         return [result for result in results if not isinstance(result, BaseException)]
 
     async def _put(self, objects: dict[str, Buffer]) -> int:
-        """Store some. Returns how many were not stored."""
+        """Stores some. Returns how many were not there."""
         made = set()
 
         async def create(key: str) -> bool:
