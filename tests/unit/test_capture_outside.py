@@ -16,7 +16,7 @@ from runstream.capture.observer import Observer
 from runstream.capture.source import read_source, without_credentials
 from runstream.capture.system import PREFIX, System
 from runstream.spool import layout
-from runstream.spool.folder import process_start
+from runstream.spool.folder import lives, process_start
 from tests import spools
 
 USUAL = {
@@ -193,3 +193,15 @@ def test_a_spool_ends_with_the_last_of_its_runs(tmp_path: Path) -> None:
     assert ended() == {"first": True, "second": True, "third": False}
     observer.close()
     assert ended()["third"]
+
+
+def test_a_process_that_nobody_has_waited_for_is_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    start = process_start(process.pid)
+    assert lives(process.pid, start)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is left as it is
+    assert process_start(process.pid) == start
+    assert not lives(process.pid, start)
+    process.communicate()
+    assert not lives(process.pid, start)

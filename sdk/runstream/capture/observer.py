@@ -62,7 +62,7 @@ class Observed:
     @property
     def lives(self) -> bool:
         """Whether it is still that process."""
-        return bool(places.process_start(self.pid) == self._start)
+        return places.lives(self.pid, self._start)
 
     def begin(self, run: dict[str, Any]) -> None:
         """It has a run."""

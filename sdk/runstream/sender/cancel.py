@@ -47,5 +47,5 @@ def _is_there(header: Header) -> bool:
         and header.pid_ns is not None
         and header.pid_ns == places.pid_namespace()
         and header.pid_start is not None
-        and places.process_start(header.pid) == header.pid_start
+        and places.lives(header.pid, header.pid_start)
     )

@@ -106,7 +106,7 @@ class Liveness:
         if closed or not self._same_boot:
             return True
         if self._same_namespace and self._header.pid_start is not None:
-            return places.process_start(self._header.pid) != self._header.pid_start
+            return not places.lives(self._header.pid, self._header.pid_start)
         now = time.monotonic()
         if self._free_since is None:
             self._free_since = now

@@ -138,9 +138,20 @@ def machine() -> Machine:
 
 def process_start(pid: int | None = None) -> int | None:
     """Start time of a process in the kernel's clock ticks, which tells it from a later one with its pid."""
-    text = _read(f"/proc/{'self' if pid is None else pid}/stat")
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-    return int(fields[19]) if len(fields) > 19 else None
+    return _state_and_start("self" if pid is None else pid)[1]
+
+
+def lives(pid: int, start: int | None) -> bool:
+    """Whether the process that started then runs. One that has ended does not, though its pid stays until
+    somebody has waited for it, which in a container may be never.
+    """
+    state, found = _state_and_start(pid)
+    return found == start and state not in ("Z", "X")
+
+
+def _state_and_start(pid: int | str) -> tuple[str, int | None]:
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()  # the name before it may hold anything
+    return (fields[0], int(fields[19])) if len(fields) > 19 else ("", None)
 
 
 def pid_namespace() -> int | None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from runstream import home
 from runstream.core.record import FINAL
-from runstream.spool.folder import machine, process_start
+from runstream.spool.folder import lives, machine, process_start
 
 JOBS: Final = "RUNSTREAM_JOBS"
 FORMAT: Final = 1
@@ -130,7 +130,7 @@ class Job:
         here = machine()
         if state.get("host") != here.host:
             return None
-        return state.get("boot_id") == here.boot_id and process_start(pid) == start
+        return state.get("boot_id") == here.boot_id and lives(pid, start)
 
 
 def _name(workspace: str, run_id: str) -> str:
