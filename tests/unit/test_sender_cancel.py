@@ -109,7 +109,7 @@ def test_a_process_id_that_is_another_process_now_is_left_alone(
     killed: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
     tail = _tail(sending)
-    monkeypatch.setattr("runstream.spool.folder.process_start", lambda pid: 5)
+    monkeypatch.setattr("runstream.spool.folder._state_and_start", lambda pid: ("R", 5))
     cancel.cancel(tail, run_id)
     assert not killed
     process.communicate(timeout=60)
