@@ -145,3 +145,9 @@ def shot(page: Page, name: str, *, full: bool = False) -> None:
     """Keeps a picture beside the tests' results."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(SCREENSHOTS / f"{name}.png"), full_page=full, animations="disabled")
+
+
+def resize(page: Page, width: int, height: int) -> None:
+    """Gives the window a size, and the page the frames in which it notices."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import ROOT, Visit, chart_csv, shot, violations, visit
+from tests.e2e.browser import ROOT, Visit, chart_csv, resize, shot, violations, visit
 from tests.e2e.conftest import Site
 from tests.e2e.kinds import LINES
 from tests.e2e.seed import EVIL
@@ -134,7 +134,7 @@ def test_logs_have_colours_are_searched_and_let_go(kinds: dict[str, str], visito
     assert log.locator(".log-line").count() < LINES / 2
     follow = page.get_by_label("follow")
     expect(follow).to_be_checked()
-    page.set_viewport_size({"width": 1000, "height": 500})
+    resize(page, 1000, 500)
     page.wait_for_timeout(300)  # nothing is to change
     expect(follow).to_be_checked()
     expect(log.locator(".log-line").last).to_be_in_viewport()
@@ -227,9 +227,9 @@ def test_windows_below_buttons_are_on_the_screen(site: Site, browser: Browser, w
         page = guest.open("/w/local/e/diabetes", "[data-run]")
         page.get_by_role("button", name="Choose the columns").click()
         check_inside(page, width)
-        page.set_viewport_size({"width": width - 60, "height": 800})
+        resize(page, width - 60, 800)
         check_inside(page, width - 60)
-        page.set_viewport_size({"width": width, "height": 800})
+        resize(page, width, 800)
         page.keyboard.press("Escape")
         page.goto(f"{guest.base}{site.full}/metrics")
         page.get_by_title("Options of accuracies").click()
@@ -273,7 +273,7 @@ def test_each_kind_is_accessible_and_fits(
         page.wait_for_load_state("networkidle")
         assert violations(page) == []
         for width, height in ((1440, 900), (1024, 900), (380, 800)):
-            page.set_viewport_size({"width": width, "height": height})
+            resize(page, width, height)
             wide = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{name} is {wide} px wider than {width}"
             shot(page, f"{name}-{width}-{theme}")
